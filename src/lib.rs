@@ -1,0 +1,40 @@
+//! penjing finds *which* attention heads and MLPs of a language model do a task.
+//!
+//! Data flows one way, and so do imports:
+//!
+//! ```text
+//! task ─► dataset ─► model ─► graph ─► score ─► select ─► evaluate ─► render
+//! TOML    pairs      tensors  petgraph  Array2   circuit   report      files
+//! ```
+//!
+//! 1. [`task`] reads a TOML file and expands it into clean and corrupt prompt pairs.
+//! 2. [`dataset`] tokenises the pairs and checks that they can be patched token by token.
+//! 3. [`model`] is one forward pass with named [`model::site::Site`]s; a [`model::tap::Tap`] reads and writes them,
+//!    and [`intervene`] turns the written edit grammar into taps.
+//! 4. [`graph`] is the model seen as sources, destination slots and edges.
+//! 5. [`score`] gives every edge a number.
+//! 6. [`circuit`] selects and prunes edges.
+//! 7. [`eval`] runs a circuit and measures how faithful, complete and minimal it is.
+//! 8. [`render`] writes DOT and SVG.
+//!
+//! `score`, `eval`, [`discover`] and the tensor side of `model` and `intervene` need libtorch and sit behind the default
+//! feature `torch`; everything else builds without it.
+
+pub mod circuit;
+pub mod dataset;
+#[cfg(feature = "torch")]
+pub mod discover;
+pub mod error;
+#[cfg(feature = "torch")]
+pub mod eval;
+pub mod graph;
+pub mod intervene;
+pub mod metric;
+pub mod model;
+pub mod render;
+#[cfg(feature = "torch")]
+pub mod score;
+pub mod task;
+pub mod tokenizer;
+
+pub use error::Error;

@@ -1,0 +1,58 @@
+//! The places of a forward pass that can be read and written, each announced once, in `forward.rs`.
+
+use super::spec::{Branch, Layer, Spec};
+
+/// A named tensor of the forward pass. Shapes are those of [`Site::shape`]; with shared-prefix passes `pos` counts only
+/// the positions that the pass computes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Site {
+    /// The token embedding, before positions are added (node `input`): `[batch, pos, d_model]`.
+    TokenEmbedding,
+    /// The residual stream that enters a block: `[batch, pos, d_model]`.
+    BlockIn(Layer),
+    /// The residual stream as one branch of the attention sees it, before the norm:
+    /// `[batch, pos, 1, d_model]`. A tap may return `[batch, pos, head, d_model]` to give every head an input of its own.
+    AttentionIn(Layer, Branch),
+    /// Queries, keys or values after projection: `[batch, pos, head, d_head]`.
+    Projection(Layer, Branch),
+    /// Attention probabilities: `[batch, head, query, key]`. Announced only to a tap that wants it.
+    Pattern(Layer),
+    /// The pattern-weighted values: `[batch, pos, head, d_head]`.
+    Z(Layer),
+    /// What each head adds to the residual stream, without the shared output bias:
+    /// `[batch, pos, head, d_model]`. Announced only to a tap that wants it.
+    HeadOut(Layer),
+    /// What the whole attention adds, output bias included: `[batch, pos, d_model]`.
+    AttentionOut(Layer),
+    /// The residual stream between attention and MLP: `[batch, pos, d_model]`.
+    Mid(Layer),
+    /// The residual stream as the MLP alone sees it, before the norm: `[batch, pos, d_model]`.
+    MlpIn(Layer),
+    /// Neurons before the non-linearity: `[batch, pos, d_mlp]`.
+    MlpPre(Layer),
+    /// Neurons after the non-linearity: `[batch, pos, d_mlp]`.
+    MlpPost(Layer),
+    /// What the MLP adds, bias included: `[batch, pos, d_model]`.
+    MlpOut(Layer),
+    /// The output of a block: `[batch, pos, d_model]`.
+    BlockOut(Layer),
+    /// The residual stream as the final norm and the unembedding see it: `[batch, pos, d_model]`.
+    FinalIn,
+    /// `[batch, read positions, vocab]`.
+    Logits,
+}
+
+impl Site {
+    /// The sizes of the axes that follow `[batch, pos]` (for [`Site::Pattern`]: `head`, then the two positions are left out).
+    pub fn shape(self, spec: &Spec) -> Vec<usize> {
+        match self {
+            Site::AttentionIn(..) => vec![1, spec.d_model],
+            Site::Projection(..) | Site::Z(_) => vec![spec.heads, spec.d_head],
+            Site::Pattern(_) => vec![spec.heads],
+            Site::HeadOut(_) => vec![spec.heads, spec.d_model],
+            Site::MlpPre(_) | Site::MlpPost(_) => vec![spec.d_mlp],
+            Site::Logits => vec![spec.vocab],
+            _ => vec![spec.d_model],
+        }
+    }
+}
