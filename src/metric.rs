@@ -1,4 +1,4 @@
-//! The numbers read from a model's output, by name. All are "larger is better"; the tensor code is in `eval::metric`.
+//! The numbers read from a model's output, by name. All are "larger is better"; the tensor code is in `measure::metric`.
 
 use crate::error::nearest;
 use std::fmt;

@@ -1,6 +1,31 @@
 //! The model: one forward pass with named sites.
+//!
+//! [`spec`] and [`site`] are plain data. The tensor half is a [`Model`] (weights and [`Model::forward`]), read from a
+//! folder by [`load`] and seen through [`tap::Tap`]s.
 
 pub mod site;
 pub mod spec;
+
+#[cfg(feature = "torch")]
+mod attention;
+#[cfg(feature = "torch")]
+mod config;
+#[cfg(feature = "torch")]
+pub mod embedded;
+#[cfg(feature = "torch")]
+mod forward;
+#[cfg(feature = "torch")]
+pub mod load;
+#[cfg(feature = "torch")]
+mod safetensors;
 #[cfg(feature = "torch")]
 pub mod tap;
+#[cfg(feature = "torch")]
+pub mod weights;
+
+#[cfg(feature = "torch")]
+pub use forward::{KeepPast, Pass, Past, Read, Start};
+#[cfg(feature = "torch")]
+pub use load::{Loaded, ModelError, load};
+#[cfg(feature = "torch")]
+pub use weights::Model;

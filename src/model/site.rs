@@ -36,7 +36,7 @@ pub enum Site {
     MlpOut(Layer),
     /// The output of a block: `[batch, pos, d_model]`.
     BlockOut(Layer),
-    /// The residual stream as the final norm and the unembedding see it: `[batch, pos, d_model]`.
+    /// The residual stream as the final norm and the unembedding see it: `[batch, read positions, d_model]`.
     FinalIn,
     /// `[batch, read positions, vocab]`.
     Logits,

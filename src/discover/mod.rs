@@ -1,0 +1,182 @@
+//! From scores to a circuit: how many edges, and which of them can still go.
+//!
+//! Selection by itself never calls the model and evaluation never changes a circuit; this module is where the two meet.
+
+pub mod minimise;
+pub mod search;
+
+use crate::circuit::EdgeMask;
+use crate::circuit::prune::prune;
+use crate::circuit::select::{self, Rank, SelectError};
+use crate::error::Hint;
+use crate::eval::Bench;
+use crate::eval::bootstrap::faithfulness;
+use crate::eval::run::mean;
+use crate::graph::Graph;
+use crate::graph::scores::Scores;
+
+/// How edges are ranked when a number of them is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ranking {
+    /// By |score|.
+    Absolute,
+    /// By score: only edges that help come early.
+    Signed,
+    /// The best edge into any node already reached, from the logits downwards.
+    Greedy,
+}
+
+impl Ranking {
+    pub fn name(self) -> &'static str {
+        match self {
+            Ranking::Absolute => "absolute",
+            Ranking::Signed => "signed",
+            Ranking::Greedy => "greedy",
+        }
+    }
+
+    /// The first `edges` edges of the ranking, with dead ends.
+    ///
+    /// # Errors
+    /// [`SelectError`] for no edges or more than the graph has.
+    pub fn take(self, graph: &Graph, scores: &Scores, edges: usize) -> Result<EdgeMask, SelectError> {
+        match self {
+            Ranking::Absolute => select::top_n(graph, scores, edges, Rank::Absolute),
+            Ranking::Signed => select::top_n(graph, scores, edges, Rank::Signed),
+            Ranking::Greedy => select::greedy(graph, scores, edges),
+        }
+    }
+}
+
+/// What ends the selection.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Goal {
+    /// The smallest circuit that is at least this faithful.
+    Faithfulness(f64),
+    /// This many edges.
+    Edges(usize),
+    /// Every edge whose |score| (score, if ranked by sign) is at least this.
+    Threshold(f64),
+}
+
+/// Why no circuit could be selected.
+#[derive(Debug, thiserror::Error)]
+pub enum DiscoverError {
+    #[error("corrupting the prompts changes the metric by only {change:.3e}, so faithfulness has no meaning")]
+    NoEffect { change: f64 },
+    #[error("no circuit of any size reaches faithfulness {target}")]
+    OutOfReach { target: f64 },
+    #[error("no edge has a score of at least {threshold}")]
+    NothingAbove { threshold: f64, largest: f32 },
+    #[error("the selected edges hold no path from the input to the logits")]
+    Empty,
+    #[error(transparent)]
+    Select(#[from] SelectError),
+}
+
+impl Hint for DiscoverError {
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            DiscoverError::NoEffect { .. } => {
+                "the model may not do this task: look at `accuracy_model`, or try another --corruption".into()
+            }
+            DiscoverError::OutOfReach { .. } => "ask for less, or take more --pairs so that the margin shrinks".into(),
+            DiscoverError::NothingAbove { largest, .. } => format!("the largest score is {largest:.3e}"),
+            DiscoverError::Empty => "take more edges, or `--rank greedy`, which stays connected to the logits".into(),
+            DiscoverError::Select(error) => return error.hint(),
+        })
+    }
+}
+
+/// A selected circuit.
+pub struct Selected {
+    pub circuit: EdgeMask,
+    /// How many edges the ranking gave before pruning and refining.
+    pub ranked: usize,
+}
+
+/// Selects a circuit on the pairs of `bench`. `progress` is told what is being done.
+///
+/// # Errors
+/// [`DiscoverError`] where the goal cannot be met.
+pub fn discover(
+    graph: &Graph,
+    scores: &Scores,
+    bench: &Bench,
+    goal: Goal,
+    ranking: Ranking,
+    refine: bool,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Selected, DiscoverError> {
+    let selected = match goal {
+        Goal::Edges(edges) => {
+            let ranked = if refine { search::fill(graph, scores, ranking, edges)? } else { edges };
+            Selected { circuit: prune(graph, &ranking.take(graph, scores, ranked)?), ranked }
+        }
+        Goal::Threshold(threshold) => {
+            let rank = if ranking == Ranking::Signed { Rank::Signed } else { Rank::Absolute };
+            let mask = select::threshold(graph, scores, threshold as f32, rank);
+            if mask.count() == 0 {
+                let largest = scores.values.iter().fold(0f32, |largest, score| largest.max(score.abs()));
+                return Err(DiscoverError::NothingAbove { threshold, largest });
+            }
+            Selected { ranked: mask.count(), circuit: prune(graph, &mask) }
+        }
+        Goal::Faithfulness(target) => {
+            let judge = Judge::new(bench, target)?;
+            let found = search::smallest(graph, scores, ranking, &judge, progress)?;
+            let circuit =
+                if refine { minimise::minimise(graph, scores, &found.circuit, &judge, progress) } else { found.circuit };
+            Selected { circuit, ranked: found.ranked }
+        }
+    };
+    if selected.circuit.count() == 0 {
+        return Err(DiscoverError::Empty);
+    }
+    Ok(selected)
+}
+
+/// Says whether a circuit is faithful enough, with a margin for having seen only some pairs.
+pub struct Judge<'a> {
+    bench: &'a Bench<'a>,
+    model: Vec<f64>,
+    ablated: Vec<f64>,
+    target: f64,
+}
+
+/// How many standard errors the faithfulness must lie above the target: one-sided 95 %. Without it, a circuit that is
+/// pruned until it just reaches the target falls below it on fresh pairs half of the time.
+pub const MARGIN: f64 = 1.645;
+
+impl<'a> Judge<'a> {
+    /// # Errors
+    /// [`DiscoverError::NoEffect`] when corruption does not move the metric.
+    pub fn new(bench: &'a Bench<'a>, target: f64) -> Result<Judge<'a>, DiscoverError> {
+        let (model, ablated) = (bench.clean().metric, bench.ablated().metric);
+        let change = mean(&model) - mean(&ablated);
+        if change.abs() < 1e-6 {
+            return Err(DiscoverError::NoEffect { change });
+        }
+        Ok(Judge { bench, model, ablated, target })
+    }
+
+    /// Whether the circuit's faithfulness lies [`MARGIN`] standard errors above the target.
+    pub fn accepts(&self, circuit: &EdgeMask) -> bool {
+        let [value, error] = self.faithfulness(&self.bench.circuit(circuit).metric);
+        value - MARGIN * error >= self.target
+    }
+
+    /// Normalised faithfulness and its standard error over pairs, by the delta method for a ratio of means.
+    fn faithfulness(&self, circuit: &[f64]) -> [f64; 2] {
+        let ratio = faithfulness(mean(circuit), mean(&self.ablated), mean(&self.model));
+        let pairs = circuit.len() as f64;
+        let change = mean(&self.model) - mean(&self.ablated);
+        let squares: f64 = circuit
+            .iter()
+            .zip(&self.ablated)
+            .zip(&self.model)
+            .map(|((circuit, ablated), model)| ((circuit - ablated) - ratio * (model - ablated)).powi(2))
+            .sum();
+        [ratio, (squares / (pairs * (pairs - 1.0).max(1.0))).sqrt() / change.abs()]
+    }
+}

@@ -1,0 +1,165 @@
+//! `MODEL` on the command line to a model that runs: an embedded toy's name or a Hugging Face folder.
+
+use super::config::read_spec;
+use super::embedded;
+use super::safetensors::TensorFiles;
+use super::weights::Model;
+use crate::error::{Hint, nearest};
+use crate::tokenizer::Tokenizer;
+use std::path::{Path, PathBuf};
+
+/// A model with what came beside its weights.
+pub struct Loaded {
+    pub model: Model,
+    pub tokenizer: Tokenizer,
+    /// The toy's name or the folder's, for reports.
+    pub id: String,
+    /// Hash (blake3) of `config.json` and the headers of the weight files.
+    pub config_hash: String,
+}
+
+/// Why a model could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    #[error("no model is called `{name}`, and there is no such folder")]
+    Unknown { name: String, near: Option<String> },
+    #[error("cannot read {}: {source}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{} is not valid JSON: {source}", path.display())]
+    Json { path: PathBuf, source: serde_json::Error },
+    #[error("{}: `{key}` {why}", path.display())]
+    Config { path: PathBuf, key: &'static str, why: String },
+    #[error("models of family `{family}` are not supported")]
+    Family { family: String, near: &'static str },
+    #[error("no weights in {}", folder.display())]
+    NoWeights { folder: PathBuf },
+    #[error("{} is damaged or not a safetensors file: {source}", path.display())]
+    Safetensors { path: PathBuf, source: safetensors::SafeTensorError },
+    #[error("the weights do not fit the config{}", tensor_list(missing, misshapen, unexpected))]
+    Tensors { missing: Vec<String>, misshapen: Vec<String>, unexpected: Vec<String> },
+    #[error("tensor {name} has type {dtype}, which is not supported")]
+    Dtype { name: String, dtype: String },
+    #[error("{}: {source}", path.display())]
+    Tokenizer { path: PathBuf, source: crate::Error },
+    #[error("the tokenizer knows {tokenizer} tokens and the model only {model}")]
+    Vocabulary { tokenizer: usize, model: usize },
+    #[error("libtorch: {0}")]
+    Torch(String),
+}
+
+impl ModelError {
+    pub(crate) fn read(path: &Path, source: std::io::Error) -> ModelError {
+        ModelError::Read { path: path.to_owned(), source }
+    }
+
+    /// libtorch's message without its C++ backtrace.
+    pub(crate) fn torch(error: tch::TchError) -> ModelError {
+        let text = error.to_string();
+        let text = text.split("Exception raised from").next().unwrap_or_default();
+        ModelError::Torch(text.trim().to_owned())
+    }
+}
+
+fn tensor_list(missing: &[String], misshapen: &[String], unexpected: &[String]) -> String {
+    let mut text = String::new();
+    for (label, names) in [("missing", missing), ("wrong shape", misshapen), ("unexpected", unexpected)] {
+        for name in names.iter().take(8) {
+            text.push_str(&format!("\n  {label}: {name}"));
+        }
+        if names.len() > 8 {
+            text.push_str(&format!("\n  {label}: and {} more", names.len() - 8));
+        }
+    }
+    text
+}
+
+impl Hint for ModelError {
+    fn hint(&self) -> Option<String> {
+        let toys = || embedded::MODELS.iter().map(|toy| toy.name).collect::<Vec<_>>().join(", ");
+        Some(match self {
+            ModelError::Unknown { near: Some(near), .. } => format!("did you mean `{near}`?"),
+            ModelError::Unknown { near: None, .. } => {
+                format!("name an embedded model ({}) or a folder with config.json, model.safetensors and tokenizer.json", toys())
+            }
+            ModelError::Read { path, .. } => format!(
+                "a model folder holds config.json, model.safetensors (or its index) and tokenizer.json; look into {}",
+                path.parent().unwrap_or(path).display()
+            ),
+            ModelError::Json { .. } | ModelError::Config { .. } => {
+                "the file should be the one that was saved with the weights".into()
+            }
+            ModelError::Family { near, .. } => format!("the nearest supported family is `{near}`"),
+            ModelError::NoWeights { .. } => {
+                "penjing reads model.safetensors or model.safetensors.index.json; convert older checkpoints with transformers' save_pretrained".into()
+            }
+            ModelError::Safetensors { .. } => "fetch the file again: a download that was cut off looks like this".into(),
+            ModelError::Tensors { .. } => "config.json and the weights must come from the same checkpoint".into(),
+            ModelError::Dtype { .. } => "save the model as float32, float16 or bfloat16".into(),
+            ModelError::Tokenizer { source, .. } => return source.hint(),
+            ModelError::Vocabulary { .. } => "tokenizer.json and the weights must come from the same checkpoint".into(),
+            ModelError::Torch(_) => "`penjing doctor` shows which libtorch is in use".into(),
+        })
+    }
+}
+
+/// Loads an embedded toy model or a folder.
+///
+/// # Errors
+/// [`ModelError`]: nothing of that name, or files that are missing, damaged or do not fit each other.
+pub fn load(name: &str) -> Result<Loaded, ModelError> {
+    if let Some(toy) = embedded::find(name) {
+        let files = TensorFiles::embedded(toy.weights, toy.name)?;
+        let tokenizer = Tokenizer::from_bytes(toy.tokenizer);
+        return assemble(toy.config, files, tokenizer, name.to_owned(), Path::new(name));
+    }
+    let folder = Path::new(name);
+    if !folder.is_dir() {
+        let near = nearest(name, embedded::MODELS.iter().map(|toy| toy.name)).map(str::to_owned);
+        return Err(ModelError::Unknown { name: name.to_owned(), near });
+    }
+    let config_path = folder.join("config.json");
+    let config = std::fs::read(&config_path).map_err(|source| ModelError::read(&config_path, source))?;
+    let tokenizer = Tokenizer::from_file(&folder.join("tokenizer.json"));
+    let id = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+    let id = id.file_name().map_or_else(|| name.to_owned(), |id| id.to_string_lossy().into_owned());
+    read_spec(&config, &config_path)?;
+    assemble(&config, TensorFiles::open(folder)?, tokenizer, id, folder)
+}
+
+/// The tokenizer of a model alone, for checking tasks without loading weights.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_tokenizer(name: &str) -> Result<Tokenizer, ModelError> {
+    let path = Path::new(name).join("tokenizer.json");
+    let tokenizer = match embedded::find(name) {
+        Some(toy) => Tokenizer::from_bytes(toy.tokenizer),
+        None if Path::new(name).is_dir() => Tokenizer::from_file(&path),
+        None => {
+            let near = nearest(name, embedded::MODELS.iter().map(|toy| toy.name)).map(str::to_owned);
+            return Err(ModelError::Unknown { name: name.to_owned(), near });
+        }
+    };
+    tokenizer.map_err(|source| ModelError::Tokenizer { path, source: source.into() })
+}
+
+fn assemble<E: Into<crate::Error>>(
+    config: &[u8],
+    files: TensorFiles,
+    tokenizer: Result<Tokenizer, E>,
+    id: String,
+    folder: &Path,
+) -> Result<Loaded, ModelError> {
+    let spec = read_spec(config, &folder.join("config.json"))?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(config);
+    hasher.update(&files.headers);
+    let config_hash = hasher.finalize().to_hex().to_string();
+    let model = Model::from_files(spec, files)?;
+    let tokenizer =
+        tokenizer.map_err(|source| ModelError::Tokenizer { path: folder.join("tokenizer.json"), source: source.into() })?;
+    if tokenizer.vocab_size() > model.spec.vocab {
+        return Err(ModelError::Vocabulary { tokenizer: tokenizer.vocab_size(), model: model.spec.vocab });
+    }
+    Ok(Loaded { model, tokenizer, id, config_hash })
+}

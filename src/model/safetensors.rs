@@ -1,0 +1,136 @@
+//! Reads tensors out of one or several memory-mapped safetensors files.
+//!
+//! Little-endian f32 tensors borrow the mapping; other types are converted to f32 once, at loading.
+
+use super::load::ModelError;
+use safetensors::{Dtype, SafeTensors};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind, Tensor};
+
+/// The bytes of one safetensors file.
+pub(super) enum Bytes {
+    /// Copy-on-write, so that nothing in the process can write through to the file.
+    Mapped(memmap2::MmapMut),
+    Embedded(&'static [u8]),
+}
+
+impl Bytes {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Bytes::Mapped(map) => map,
+            Bytes::Embedded(bytes) => bytes,
+        }
+    }
+}
+
+struct Entry {
+    shard: usize,
+    dtype: Dtype,
+    shape: Vec<i64>,
+    bytes: std::ops::Range<usize>,
+}
+
+/// All tensors of a model by name.
+pub(super) struct TensorFiles {
+    shards: Vec<Bytes>,
+    entries: BTreeMap<String, Entry>,
+    /// The headers, in shard order: they identify the layout of the weights without reading them.
+    pub headers: Vec<u8>,
+}
+
+impl TensorFiles {
+    /// Opens `model.safetensors`, or every file that `model.safetensors.index.json` names.
+    pub fn open(folder: &Path) -> Result<TensorFiles, ModelError> {
+        let mut files = TensorFiles { shards: Vec::new(), entries: BTreeMap::new(), headers: Vec::new() };
+        for path in shard_paths(folder)? {
+            let file = File::open(&path).map_err(|source| ModelError::read(&path, source))?;
+            // SAFETY: the mapping is private (copy-on-write). Another process that truncates the file while it is mapped
+            // would still fault; that is the accepted price of not copying weights, as in every safetensors loader.
+            let map =
+                unsafe { memmap2::MmapOptions::new().map_copy(&file) }.map_err(|source| ModelError::read(&path, source))?;
+            files.add(Bytes::Mapped(map), &path)?;
+        }
+        Ok(files)
+    }
+
+    pub fn embedded(bytes: &'static [u8], name: &str) -> Result<TensorFiles, ModelError> {
+        let mut files = TensorFiles { shards: Vec::new(), entries: BTreeMap::new(), headers: Vec::new() };
+        files.add(Bytes::Embedded(bytes), Path::new(name))?;
+        Ok(files)
+    }
+
+    fn add(&mut self, bytes: Bytes, path: &Path) -> Result<(), ModelError> {
+        let broken = |source| ModelError::Safetensors { path: path.to_owned(), source };
+        let (header, metadata) = SafeTensors::read_metadata(bytes.as_slice()).map_err(broken)?;
+        let start = 8 + header;
+        self.headers.extend_from_slice(&bytes.as_slice()[..start]);
+        for (name, info) in metadata.tensors() {
+            let shape = info.shape.iter().map(|&size| size as i64).collect();
+            let bytes = start + info.data_offsets.0..start + info.data_offsets.1;
+            self.entries.insert(name, Entry { shard: self.shards.len(), dtype: info.dtype, shape, bytes });
+        }
+        self.shards.push(bytes);
+        Ok(())
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
+    pub fn shape(&self, name: &str) -> Option<&[i64]> {
+        self.entries.get(name).map(|entry| entry.shape.as_slice())
+    }
+
+    /// The tensor as f32 on the CPU. It may borrow the mapping: whoever keeps the tensor keeps `self` too.
+    pub fn tensor(&self, name: &str) -> Result<Option<Tensor>, ModelError> {
+        let Some(entry) = self.entries.get(name) else { return Ok(None) };
+        let kind = match entry.dtype {
+            Dtype::F32 => Kind::Float,
+            Dtype::F16 => Kind::Half,
+            Dtype::BF16 => Kind::BFloat16,
+            Dtype::F64 => Kind::Double,
+            other => return Err(ModelError::Dtype { name: name.to_owned(), dtype: format!("{other:?}") }),
+        };
+        let shard = &self.shards[entry.shard];
+        let bytes = &shard.as_slice()[entry.bytes.clone()];
+        let mapped = matches!(shard, Bytes::Mapped(_));
+        if mapped && kind == Kind::Float && (bytes.as_ptr() as usize).is_multiple_of(align_of::<f32>()) {
+            let mut strides = vec![1; entry.shape.len()];
+            for axis in (1..entry.shape.len()).rev() {
+                strides[axis - 1] = strides[axis] * entry.shape[axis];
+            }
+            // SAFETY: the range was checked against the file's length and the shape when the header was read, f32 has no
+            // invalid bit patterns, the pointer is aligned, and `Model` owns the mapping next to the tensors.
+            let tensor =
+                unsafe { Tensor::f_from_blob(bytes.as_ptr(), &entry.shape, &strides, kind, Device::Cpu) };
+            return Ok(Some(tensor.map_err(ModelError::torch)?));
+        }
+        let tensor = Tensor::f_from_data_size(bytes, &entry.shape, kind).map_err(ModelError::torch)?;
+        Ok(Some(tensor.f_to_kind(Kind::Float).map_err(ModelError::torch)?))
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct ShardIndex {
+    weight_map: BTreeMap<String, String>,
+}
+
+fn shard_paths(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
+    let single = folder.join("model.safetensors");
+    let index = folder.join("model.safetensors.index.json");
+    if single.exists() {
+        return Ok(vec![single]);
+    }
+    if !index.exists() {
+        return Err(ModelError::NoWeights { folder: folder.to_owned() });
+    }
+    let text = std::fs::read(&index).map_err(|source| ModelError::read(&index, source))?;
+    let parsed: ShardIndex =
+        serde_json::from_slice(&text).map_err(|source| ModelError::Json { path: index.clone(), source })?;
+    let mut shards: Vec<&String> = parsed.weight_map.values().collect();
+    shards.sort();
+    shards.dedup();
+    Ok(shards.into_iter().map(|shard| folder.join(shard)).collect())
+}

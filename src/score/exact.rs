@@ -1,0 +1,97 @@
+//! Activation patching of every edge by itself: what EAP estimates, measured.
+//!
+//! score(u→v) = m(all edges) − m(all edges but u→v), where the missing edge carries the corrupt activation.
+//!
+//! Paper: Wang et al., arXiv:2211.00593 (path patching); Goldowsky-Dill et al., arXiv:2304.05969.
+//! Cost: one pass for each edge, from the edge's layer upwards only; the edges of one destination run side by side in one
+//! batch, and all of them share the prefix.
+//! Not for: large models. A 12×12 model has 32,491 edges.
+
+use super::Run;
+use crate::graph::Slot;
+use crate::measure::sources::Activations;
+use crate::model::site::Site;
+use crate::model::spec::{Head, Layer};
+use crate::model::tap::Tap;
+use crate::model::{Pass, Past, Read, Start};
+use ndarray::Array2;
+use tch::{Kind, Tensor};
+
+/// Rows (edges × pairs) × positions of one pass.
+const TOKENS_AT_ONCE: usize = 4096;
+
+/// Moves the input of one destination slot by a given amount.
+struct Shift {
+    slot: Slot,
+    amount: Tensor, // [row, pos, d_model]
+    heads: i64,
+}
+
+impl Tap for Shift {
+    fn wants(&self, site: Site) -> bool {
+        match (self.slot, site) {
+            (Slot::Head(layer, _, branch), Site::AttentionIn(at, of)) => layer == at && branch == of,
+            (Slot::Mlp(layer), Site::MlpIn(at)) => layer == at,
+            (Slot::Logits, Site::FinalIn) => true,
+            _ => false,
+        }
+    }
+
+    fn at(&mut self, _: Site, value: Tensor) -> Tensor {
+        match self.slot {
+            Slot::Head(_, Head(head), _) => {
+                let apart = value.repeat([1, 1, self.heads, 1]); // [row, pos, head, d_model]
+                apart.select(2, head as i64).copy_(&(value.squeeze_dim(2) + &self.amount));
+                apart
+            }
+            Slot::Mlp(_) => value + &self.amount,
+            Slot::Logits => value + self.amount.narrow(1, self.amount.size()[1] - 1, 1), // [row, 1, d_model]
+        }
+    }
+}
+
+/// Sums over the pairs of one batch: `[source, destination]`.
+pub(super) fn score_batch(run: &Run, progress: &mut dyn FnMut(f64)) -> Array2<f64> {
+    let _no_grad = tch::no_grad_guard();
+    let (model, graph, batch) = (run.problem.model, run.problem.graph, run.batch);
+    let clean = Activations::record(model, &batch.clean, run.past);
+    let corrupt = Activations::record(model, &batch.corrupt, run.past);
+    let reference = clean.logits.log_softmax(-1, None::<Kind>); // [batch, vocab]
+    let whole = run.metric(&clean.logits, Some(&reference)); // [batch]
+    let (rows, pos) = (batch.clean.size()[0], batch.clean.size()[1]);
+    let missing = corrupt.written_minus(&clean, model).view([graph.sources() as i64, rows, pos, -1]); // [source, batch, pos, d_model]
+    let at_once = (TOKENS_AT_ONCE / (rows * pos) as usize).max(1);
+    let mut sums = Array2::<f64>::zeros((graph.sources(), graph.destinations()));
+    for column in 0..graph.destinations() {
+        let slot = graph.slot(crate::graph::Destination(column));
+        let sources: Vec<usize> = (0..graph.sources_before(crate::graph::Destination(column))).collect();
+        for chunk in sources.chunks(at_once) {
+            let count = chunk.len() as i64;
+            let amount = missing.narrow(0, chunk[0] as i64, count).reshape([count * rows, pos, -1]); // [edge · batch, pos, d_model]
+            let start = match slot {
+                Slot::Head(layer, ..) | Slot::Mlp(layer) => {
+                    Start::Residual { layer, value: clean.before_attention[layer.0].repeat([count, 1, 1]) }
+                }
+                // The final norm reads the last position alone: start above the last block with just that.
+                Slot::Logits => {
+                    Start::Residual { layer: Layer(model.spec.layers), value: clean.last.repeat([count, 1, 1]) }
+                }
+            };
+            let past = run.past.map(|past| repeat(past, count));
+            let mut shift = Shift { slot, amount, heads: model.spec.heads as i64 };
+            let pass = Pass { past: past.as_ref(), read: Read::Last };
+            let logits = model.forward(start, &pass, &mut shift).squeeze_dim(1).view([count, rows, -1]); // [edge, batch, vocab]
+            for (index, &source) in chunk.iter().enumerate() {
+                let without = run.metric(&logits.get(index as i64), Some(&reference)); // [batch]
+                sums[[source, column]] = (&whole - without).sum(Kind::Double).double_value(&[]);
+            }
+        }
+        progress((column + 1) as f64 / graph.destinations() as f64);
+    }
+    sums
+}
+
+fn repeat(past: &Past, times: i64) -> Past {
+    let many = |tensors: &[Tensor]| tensors.iter().map(|tensor| tensor.repeat([times, 1, 1, 1])).collect();
+    Past { keys: many(&past.keys), values: many(&past.values) }
+}
