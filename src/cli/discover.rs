@@ -1,0 +1,223 @@
+//! `penjing discover`: score, select, prove, draw.
+
+use super::Ended;
+use super::options::{Scoring, Subject};
+use super::term::{Progress, Usage, make_folder, note, print, print_json, write};
+use super::work::{Work, run_record, warn_if_poor};
+use clap::Args;
+use penjing::circuit::file::{self, Circuit, Options, SelectionRecord};
+use penjing::circuit::scores_file;
+use penjing::discover::{self, Goal, MARGIN, Ranking};
+use penjing::eval::{Bench, Evidence, evidence};
+use penjing::measure::batch::Prefix;
+use penjing::render::{self, Caption};
+use penjing::task::Split;
+use serde_json::json;
+use std::path::PathBuf;
+use std::time::Instant;
+
+#[derive(Args)]
+pub struct Discover {
+    #[command(flatten)]
+    subject: Subject,
+    #[command(flatten)]
+    scoring: Scoring,
+    /// Find the smallest circuit that is this faithful (default: 0.9)
+    #[arg(long, value_name = "F", conflicts_with_all = ["edges", "threshold"])]
+    faithfulness: Option<f64>,
+    /// Take this many edges instead
+    #[arg(long, value_name = "N", conflicts_with = "threshold")]
+    edges: Option<usize>,
+    /// Take every edge with at least this |score| instead
+    #[arg(long, value_name = "T")]
+    threshold: Option<f64>,
+    /// How edges are ranked
+    #[arg(long, value_enum, default_value = "absolute")]
+    rank: RankArgument,
+    /// Prune dead ends and change nothing else: no removal of needless edges, no filling up to --edges
+    #[arg(long)]
+    no_refine: bool,
+    /// What missing edges carry: only `counterfactual` (the corrupt prompt's activation) for now
+    #[arg(long, default_value = "counterfactual")]
+    ablation: String,
+    /// How many held-out pairs the evidence is measured on
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    evidence_pairs: usize,
+    /// How many random circuits of the same size to compare with
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    random_circuits: usize,
+    /// Folder for the results (default: runs/TASK-MODEL)
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy)]
+pub enum RankArgument {
+    /// By |score|
+    Absolute,
+    /// By score, helpful edges first
+    Signed,
+    /// Best edges into what is reached, from the logits down
+    Greedy,
+}
+
+impl Discover {
+    fn goal(&self) -> anyhow::Result<Goal> {
+        let usage = |message: String, hint: &str| Usage { message, hint: hint.to_owned() };
+        if self.ablation != "counterfactual" {
+            let message = format!("ablation `{}` is not supported", self.ablation);
+            return Err(usage(message, "leave --ablation out, or say `counterfactual`").into());
+        }
+        if self.evidence_pairs == 0 {
+            return Err(usage("--evidence-pairs 0 leaves nothing to prove on".into(), "take 50 or more").into());
+        }
+        Ok(match (self.edges, self.threshold) {
+            (Some(edges), _) => Goal::Edges(edges),
+            (_, Some(threshold)) if threshold.is_finite() && threshold > 0.0 => Goal::Threshold(threshold),
+            (_, Some(threshold)) => {
+                let message = format!("--threshold {threshold} is not a positive number");
+                return Err(usage(message, "scores are in units of the metric; `penjing score` shows them").into());
+            }
+            _ => match self.faithfulness.unwrap_or(0.9) {
+                target if target > 0.0 && target <= 1.0 => Goal::Faithfulness(target),
+                target => {
+                    let message = format!("--faithfulness {target} is not between 0 and 1");
+                    return Err(usage(message, "0.9 asks for a circuit that does 90 % of what the model does").into());
+                }
+            },
+        })
+    }
+
+    fn ranking(&self) -> Ranking {
+        match self.rank {
+            RankArgument::Absolute => Ranking::Absolute,
+            RankArgument::Signed => Ranking::Signed,
+            RankArgument::Greedy => Ranking::Greedy,
+        }
+    }
+
+    fn selection(&self, goal: Goal, ranked: usize) -> SelectionRecord {
+        let mut options = Options::new();
+        let rule = match goal {
+            Goal::Faithfulness(target) => {
+                options.insert("target".into(), json!(target));
+                options.insert("margin_standard_errors".into(), json!(MARGIN));
+                "faithfulness"
+            }
+            Goal::Edges(edges) => {
+                options.insert("edges".into(), json!(edges));
+                "edges"
+            }
+            Goal::Threshold(threshold) => {
+                options.insert("threshold".into(), json!(threshold));
+                "threshold"
+            }
+        };
+        options.insert("rank".into(), json!(self.ranking().name()));
+        options.insert("refine".into(), json!(!self.no_refine));
+        options.insert("ranked".into(), json!(ranked));
+        SelectionRecord { rule: rule.into(), options }
+    }
+}
+
+pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
+    let subject = &command.subject;
+    let start = Instant::now();
+    let (goal, method) = (command.goal()?, command.scoring.method()?);
+    let work = Work::load(subject)?;
+    let Work { task, loaded, graph } = &work;
+    if let Goal::Edges(edges) = goal {
+        penjing::circuit::select::check_size(graph, edges).map_err(penjing::Error::from)?;
+    }
+    let out = command.out.clone().unwrap_or_else(|| subject.default_out(&task.name, &loaded.id));
+    make_folder(&out)?;
+
+    let corruption = subject.corruption.as_deref();
+    let scoring_pairs = work.pairs(Split::Train, subject.pairs, subject.seed, corruption)?;
+    let fresh_pairs = work.pairs(Split::Test, command.evidence_pairs, subject.seed, corruption)?;
+    let (scores, scoring_seconds) = work.score(&method, &command.scoring, &scoring_pairs.pairs)?;
+
+    let select_start = Instant::now();
+    let progress = Progress::text("selecting");
+    let bench = Bench::new(&loaded.model, graph, task.metric, &scoring_pairs.pairs, Prefix::Shared);
+    let selected = discover::discover(graph, &scores, &bench, goal, command.ranking(), !command.no_refine, &mut |text| {
+        progress.say(text);
+    })
+    .map_err(penjing::Error::from)?;
+    drop(progress);
+    let select_seconds = select_start.elapsed().as_secs_f64();
+
+    let evidence_start = Instant::now();
+    let progress = Progress::bar("measuring evidence");
+    let fresh = Bench::new(&loaded.model, graph, task.metric, &fresh_pairs.pairs, Prefix::Shared);
+    let question = Evidence {
+        bench: &fresh,
+        graph,
+        metric: task.metric.name(),
+        seed: subject.seed,
+        random_circuits: command.random_circuits,
+    };
+    let report = evidence(&question, &selected.circuit, &mut |share| progress.set(share));
+    drop(progress);
+    let evidence_seconds = evidence_start.elapsed().as_secs_f64();
+
+    let mut provenance = work.provenance(subject, &method, &scoring_pairs);
+    let scores_text = scores_file::to_json(graph, &scores, &provenance).map_err(penjing::Error::from)?;
+    provenance.selection = Some(command.selection(goal, selected.ranked));
+    let caption = Caption {
+        title: task.title.clone(),
+        subtitle: format!(
+            "{}: {} of {} edges, faithfulness {:.2}",
+            loaded.id,
+            selected.circuit.count(),
+            graph.edge_count(),
+            report.faithfulness
+        ),
+    };
+    let circuit = Circuit {
+        provenance,
+        graph: graph.clone(),
+        mask: selected.circuit,
+        scores,
+        report: Some(report),
+    };
+    let seconds = start.elapsed().as_secs_f64();
+    let record = run_record(
+        &circuit.provenance,
+        &[("score", scoring_seconds), ("select", select_seconds), ("evidence", evidence_seconds), ("all", seconds)],
+    );
+    write(&out, "scores.json", scores_text.as_bytes())?;
+    write(&out, "run.json", (serde_json::to_string_pretty(&record)? + "\n").as_bytes())?;
+    write(&out, "circuit.dot", render::dot(graph, &circuit.mask, &circuit.scores, &caption).as_bytes())?;
+    write(&out, "circuit.svg", render::svg(graph, &circuit.mask, &circuit.scores, &caption).as_bytes())?;
+    write(&out, "circuit.json", file::to_json(&circuit).map_err(penjing::Error::from)?.as_bytes())?;
+
+    let Some(report) = &circuit.report else { return Ok(Ended::Done) };
+    warn_if_poor(report.accuracy_model, &loaded.id, &task.name);
+    let missed = match goal {
+        Goal::Faithfulness(target) => (report.faithfulness < target).then_some(target),
+        _ => None,
+    };
+    if as_json {
+        print_json(&summary(&circuit, report, seconds, &out))?;
+    } else {
+        print(&super::evaluate::table(&circuit, report))?;
+        print(&format!("\n{seconds:.1} s; written to {}", out.display()))?;
+    }
+    if let Some(target) = missed {
+        note(&format!(
+            "the circuit reached faithfulness {target} on the pairs that chose it, but only {:.3} on fresh ones\n\nhint: choose on more --pairs",
+            report.faithfulness
+        ));
+        return Ok(Ended::Failed);
+    }
+    Ok(Ended::Done)
+}
+
+/// The document that `--json` prints.
+fn summary(circuit: &Circuit, report: &penjing::circuit::report::Report, seconds: f64, out: &std::path::Path) -> serde_json::Value {
+    let mut value = super::evaluate::summary(circuit, report);
+    value["seconds"] = json!(seconds);
+    value["out"] = json!(out);
+    value
+}

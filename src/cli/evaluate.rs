@@ -1,0 +1,163 @@
+//! `penjing evaluate`: measures a circuit file on fresh pairs, and the table that `discover` prints too.
+
+use super::Ended;
+use super::options::Subject;
+use super::term::{Progress, Usage, print, print_json};
+use super::work::Work;
+use clap::Args;
+use comfy_table::{CellAlignment, Table, presets};
+use penjing::circuit::file::{self, Circuit};
+use penjing::circuit::report::Report;
+use penjing::eval::{Bench, Evidence, evidence};
+use penjing::measure::batch::Prefix;
+use penjing::task::Split;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+#[derive(Args)]
+pub struct Evaluate {
+    /// A circuit.json
+    circuit: PathBuf,
+    /// The task to measure on (default: the circuit's own)
+    #[arg(long)]
+    task: Option<String>,
+    /// The model to run (default: the circuit's own)
+    #[arg(long, short)]
+    model: Option<String>,
+    /// How many held-out pairs
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pairs: usize,
+    /// Which of the task's corruptions (default: its first)
+    #[arg(long, value_name = "NAME")]
+    corruption: Option<String>,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many random circuits of the same size to compare with
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    random_circuits: usize,
+}
+
+pub fn run(command: &Evaluate, as_json: bool) -> anyhow::Result<Ended> {
+    let mut circuit = file::read(&command.circuit).map_err(penjing::Error::from)?;
+    let subject = Subject {
+        task: command.task.clone().unwrap_or_else(|| circuit.provenance.task.name.clone()),
+        model: command.model.clone().unwrap_or_else(|| circuit.provenance.model.id.clone()),
+        pairs: command.pairs,
+        corruption: command.corruption.clone(),
+        seed: command.seed,
+        threads: None,
+        device: "cpu".into(),
+    };
+    let work = Work::load(&subject)?;
+    if work.graph.dimensions != circuit.graph.dimensions {
+        return Err(Usage {
+            message: format!("the circuit is not one of {}: the graphs differ in layers or heads", work.loaded.id),
+            hint: format!("it was found in {}; name that model's folder with --model", circuit.provenance.model.id),
+        }
+        .into());
+    }
+    let dataset = work.pairs(Split::Test, command.pairs, command.seed, command.corruption.as_deref())?;
+    let bench = Bench::new(&work.loaded.model, &work.graph, work.task.metric, &dataset.pairs, Prefix::Shared);
+    let question = Evidence {
+        bench: &bench,
+        graph: &work.graph,
+        metric: work.task.metric.name(),
+        seed: command.seed,
+        random_circuits: command.random_circuits,
+    };
+    let progress = Progress::bar("measuring evidence");
+    let report = evidence(&question, &circuit.mask, &mut |share| progress.set(share));
+    drop(progress);
+    circuit.provenance.task.name = work.task.name;
+    circuit.provenance.model.id = work.loaded.id;
+    if as_json { print_json(&summary(&circuit, &report))? } else { print(&table(&circuit, &report))? }
+    Ok(Ended::Done)
+}
+
+/// The numbers of a circuit by the names that `--json` promises.
+pub fn summary(circuit: &Circuit, report: &Report) -> Value {
+    json!({
+        "task": circuit.provenance.task.name,
+        "model": circuit.provenance.model.id,
+        "method": circuit.provenance.method.name,
+        "nodes": circuit.mask.nodes(&circuit.graph).len(),
+        "edges": circuit.mask.count(),
+        "edges_total": circuit.graph.edge_count(),
+        "pairs": report.pairs,
+        "metric": report.metric,
+        "metric_model": report.metric_model,
+        "metric_ablated": report.metric_ablated,
+        "metric_circuit": report.metric_circuit,
+        "faithfulness": report.faithfulness,
+        "faithfulness_interval": report.faithfulness_interval,
+        "completeness": report.completeness,
+        "accuracy_model": report.accuracy_model,
+        "accuracy_ablated": report.accuracy_ablated,
+        "accuracy_circuit": report.accuracy_circuit,
+        "kl": report.kl,
+        "random_mean": report.random.as_ref().map(|random| random.mean),
+        "random_max": report.random.as_ref().map(|random| random.max),
+    })
+}
+
+/// The evidence and the edges as text.
+pub fn table(circuit: &Circuit, report: &Report) -> String {
+    let Circuit { graph, mask, scores, provenance, .. } = circuit;
+    let share = 100.0 * mask.count() as f64 / graph.edge_count() as f64;
+    let mut numbers = Table::new();
+    numbers.load_preset(presets::NOTHING);
+    let [low, high] = report.faithfulness_interval;
+    let mut row = |name: &str, value: String| {
+        numbers.add_row([name.to_owned(), value]);
+    };
+    row("edges", format!("{} of {} ({share:.1} %)", mask.count(), graph.edge_count()));
+    row("nodes", mask.nodes(graph).len().to_string());
+    row(
+        &report.metric,
+        format!(
+            "model {:.3}, circuit {:.3}, ablated {:.3}",
+            report.metric_model, report.metric_circuit, report.metric_ablated
+        ),
+    );
+    row("faithfulness", format!("{:.3}  [{low:.3}, {high:.3}]", report.faithfulness));
+    row("completeness", format!("{:.3}  (faithfulness of all other edges)", report.completeness));
+    row(
+        "accuracy",
+        format!(
+            "model {:.2}, circuit {:.2}, ablated {:.2}",
+            report.accuracy_model, report.accuracy_circuit, report.accuracy_ablated
+        ),
+    );
+    row("KL from the model", format!("{:.3} nats", report.kl));
+    if let Some(random) = &report.random {
+        row(
+            "random circuits",
+            format!("faithfulness {:.3} on average, {:.3} at most, of {}", random.mean, random.max, random.circuits),
+        );
+    }
+    let mut edges = Table::new();
+    edges.load_preset(presets::NOTHING).set_header(["edge", "score", "cost of removal"]);
+    for column in [1, 2] {
+        if let Some(column) = edges.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let mut costs = report.minimality.clone();
+    costs.sort_by(|a, b| b.cost.total_cmp(&a.cost).then(a.edge.cmp(&b.edge)));
+    let shown = 100;
+    for cost in costs.iter().take(shown) {
+        edges.add_row([
+            graph.name(cost.edge),
+            format!("{:+.4}", scores.get(cost.edge)),
+            format!("{:+.4}", cost.cost),
+        ]);
+    }
+    let more = match costs.len().saturating_sub(shown) {
+        0 => String::new(),
+        more => format!("\n … and {more} more in circuit.json"),
+    };
+    format!(
+        "{} on {}, {} pairs not used for scoring\n\n{numbers}\n\n{edges}{more}",
+        provenance.task.name, provenance.model.id, report.pairs
+    )
+}

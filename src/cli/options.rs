@@ -1,0 +1,99 @@
+//! Options that several commands share, and their checks.
+
+use super::term::Usage;
+use clap::Args;
+use penjing::score::{METHODS, Method, ScoreError, eap_ig};
+use std::path::PathBuf;
+
+/// Which pairs of which task on which model.
+#[derive(Args, Clone)]
+pub struct Subject {
+    /// A built-in task's name or a TOML file
+    pub task: String,
+    /// An embedded toy model's name or a Hugging Face folder
+    #[arg(long, short, default_value = penjing::model::embedded::DEFAULT, value_name = "MODEL")]
+    pub model: String,
+    /// How many prompt pairs to score on
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    pub pairs: usize,
+    /// Which of the task's corruptions (default: its first)
+    #[arg(long, value_name = "NAME")]
+    pub corruption: Option<String>,
+    /// Seed of the pairs, of the bootstrap and of random circuits
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Threads of libtorch (default: one a core)
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Device: only `cpu` for now
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+}
+
+/// How edges are scored.
+#[derive(Args, Clone)]
+pub struct Scoring {
+    /// eap, eap-ig or exact
+    #[arg(long, default_value = "eap-ig")]
+    pub method: String,
+    /// Steps of eap-ig
+    #[arg(long, default_value_t = 5, value_name = "M")]
+    pub steps: usize,
+    /// Which end of the line from corrupt to clean eap-ig includes
+    #[arg(long, value_enum, default_value = "corrupt")]
+    pub endpoints: EndpointsArgument,
+    /// Pairs run at once (default: as many as keep stored differences under 256 MiB)
+    #[arg(long, value_name = "N")]
+    pub batch: Option<usize>,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq)]
+pub enum EndpointsArgument {
+    Corrupt,
+    Clean,
+}
+
+impl Scoring {
+    /// # Errors
+    /// An unknown method, with the nearest one.
+    pub fn method(&self) -> Result<Method, penjing::Error> {
+        let endpoints = match self.endpoints {
+            EndpointsArgument::Corrupt => eap_ig::Endpoints::Corrupt,
+            EndpointsArgument::Clean => eap_ig::Endpoints::Clean,
+        };
+        match self.method.as_str() {
+            name if name == METHODS[0].name => Ok(Method::Eap),
+            name if name == METHODS[1].name => Ok(Method::EapIg(eap_ig::Options { steps: self.steps, endpoints })),
+            name if name == METHODS[2].name => Ok(Method::Exact),
+            name => Err(ScoreError::UnknownMethod(name.to_owned()).into()),
+        }
+    }
+}
+
+impl Subject {
+    /// Refuses what cannot work before anything is loaded.
+    ///
+    /// # Errors
+    /// [`Usage`] errors.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let usage = |message: String, hint: &str| Err(Usage { message, hint: hint.to_owned() }.into());
+        if self.pairs == 0 {
+            return usage("--pairs 0 leaves nothing to work on".into(), "take 32 or more");
+        }
+        if self.device != "cpu" {
+            return usage(format!("device `{}` is not supported", self.device), "leave --device out, or say `cpu`");
+        }
+        if let Some(threads) = self.threads {
+            if threads == 0 {
+                return usage("--threads 0 cannot work".into(), "leave --threads out for one thread a core");
+            }
+            tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
+        }
+        Ok(())
+    }
+
+    /// Where a command writes when `--out` is not given: `runs/<task>-<model>`.
+    pub fn default_out(&self, task: &str, model: &str) -> PathBuf {
+        PathBuf::from("runs").join(format!("{task}-{model}"))
+    }
+}

@@ -1,0 +1,135 @@
+//! What `discover`, `score` and `evaluate` do alike: task and model loaded, pairs tokenised, edges scored, and the record
+//! of it all.
+
+use super::options::{Scoring, Subject};
+use super::term::{Progress, note};
+use penjing::circuit::file::{MethodRecord, ModelRecord, Options, Provenance, TaskRecord};
+use penjing::dataset::{self, Dataset, TokenPair};
+use penjing::graph::scores::Scores;
+use penjing::graph::{Dimensions, Graph};
+use penjing::measure::batch::Prefix;
+use penjing::model::{self, Loaded};
+use penjing::score::{self, Method, Problem};
+use penjing::task::{self, Expansion, Split, Task};
+use serde_json::{Value, json};
+use std::time::Instant;
+
+/// A task and a model, ready to work with.
+pub struct Work {
+    pub task: Task,
+    pub loaded: Loaded,
+    pub graph: Graph,
+}
+
+impl Work {
+    /// Loads both.
+    ///
+    /// # Errors
+    /// A bad option, task or model.
+    pub fn load(subject: &Subject) -> anyhow::Result<Work> {
+        subject.check()?;
+        let task = task::resolve(&subject.task).map_err(penjing::Error::from)?;
+        let loaded = model::load(&subject.model).map_err(penjing::Error::from)?;
+        let spec = &loaded.model.spec;
+        let graph = Graph::new(Dimensions { layers: spec.layers, heads: spec.heads, parallel: false });
+        Ok(Work { task, loaded, graph })
+    }
+
+    /// Pairs of one split as tokens.
+    ///
+    /// # Errors
+    /// When the task cannot make that many, or they do not fit the model.
+    pub fn pairs(
+        &self,
+        split: Split,
+        pairs: usize,
+        seed: u64,
+        corruption: Option<&str>,
+    ) -> Result<Dataset, penjing::Error> {
+        let expansion = Expansion { split, pairs, seed, corruption: corruption.map(str::to_owned) };
+        let prompts = task::expand(&self.task, &expansion)?;
+        let dataset = dataset::tokenize(&prompts, &self.loaded.tokenizer, self.task.bos)?;
+        dataset.check_length(self.loaded.model.spec.context)?;
+        Ok(dataset)
+    }
+
+    /// Scores every edge, with progress. Also the seconds that the scoring alone took.
+    ///
+    /// # Errors
+    /// When the method cannot work on the task.
+    pub fn score(&self, method: &Method, scoring: &Scoring, pairs: &[TokenPair]) -> Result<(Scores, f64), penjing::Error> {
+        let problem = Problem {
+            model: &self.loaded.model,
+            graph: &self.graph,
+            pairs,
+            metric: self.task.metric,
+            batch_size: scoring.batch,
+            prefix: Prefix::Shared,
+        };
+        let progress = Progress::bar("scoring edges");
+        let start = Instant::now();
+        let scores = score::score(&problem, method, &mut |share| progress.set(share))?;
+        Ok((scores, start.elapsed().as_secs_f64()))
+    }
+
+    /// Everything that the result depends on.
+    pub fn provenance(&self, subject: &Subject, method: &Method, dataset: &Dataset) -> Provenance {
+        let mut options: Options =
+            method.options().into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
+        options.insert("metric".into(), self.task.metric.name().into());
+        options.insert("bos".into(), json!(dataset.bos.to_string()));
+        options.insert("split".into(), "train".into());
+        Provenance {
+            task: TaskRecord {
+                name: self.task.name.clone(),
+                hash: self.task.hash.clone(),
+                corruption: corruptions(dataset),
+            },
+            model: ModelRecord { id: self.loaded.id.clone(), config_hash: self.loaded.config_hash.clone() },
+            method: MethodRecord { name: method.name().to_owned(), options },
+            selection: None,
+            ablation: "counterfactual".into(),
+            seed: subject.seed,
+            pairs: dataset.pairs.len(),
+            threads: usize::try_from(tch::get_num_threads()).unwrap_or(1),
+            penjing: env!("CARGO_PKG_VERSION").into(),
+        }
+    }
+}
+
+/// The names of the corruptions that the pairs came from, in order of appearance.
+fn corruptions(dataset: &Dataset) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for pair in &dataset.pairs {
+        if !names.contains(&pair.prompt.corruption.as_str()) {
+            names.push(&pair.prompt.corruption);
+        }
+    }
+    names.join(", ")
+}
+
+/// `run.json`: the exact command, versions and timings; the one file of a run that differs between two equal runs.
+pub fn run_record(provenance: &Provenance, seconds: &[(&str, f64)]) -> Value {
+    let timings: serde_json::Map<String, Value> =
+        seconds.iter().map(|(phase, seconds)| ((*phase).to_owned(), json!(seconds))).collect();
+    json!({
+        "schema": "penjing.run/1",
+        "command": std::env::args().collect::<Vec<_>>(),
+        "penjing": env!("CARGO_PKG_VERSION"),
+        "libtorch": "2.11",
+        "threads": provenance.threads,
+        "task": provenance.task,
+        "model": provenance.model,
+        "method": provenance.method,
+        "selection": provenance.selection,
+        "seed": provenance.seed,
+        "seconds": timings,
+    })
+}
+
+/// Says on stderr that the model is poor at the task, since then its circuit explains little.
+pub fn warn_if_poor(accuracy: f64, model: &str, task: &str) {
+    if accuracy < 0.6 {
+        note(&format!("note: {model} gets only {:.0} % of the {task} prompts right; a circuit of it explains little", accuracy * 100.0));
+    }
+}
