@@ -34,6 +34,12 @@ impl fmt::Display for Error {
     }
 }
 
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// A file that could not be read or written.
