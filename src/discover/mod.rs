@@ -43,7 +43,7 @@ impl Ranking {
         match self {
             Ranking::Absolute => select::top_n(graph, scores, edges, Rank::Absolute),
             Ranking::Signed => select::top_n(graph, scores, edges, Rank::Signed),
-            Ranking::Greedy => select::greedy(graph, scores, edges, Rank::Absolute),
+            Ranking::Greedy => select::greedy(graph, scores, edges),
         }
     }
 }
@@ -115,7 +115,7 @@ pub fn discover(
         }
         Goal::Threshold(threshold) => {
             let rank = if ranking == Ranking::Signed { Rank::Signed } else { Rank::Absolute };
-            let mask = select::threshold(graph, scores, threshold as f32, rank)?;
+            let mask = select::threshold(graph, scores, threshold as f32, rank);
             if mask.count() == 0 {
                 let largest = scores.values.iter().fold(0f32, |largest, score| largest.max(score.abs()));
                 return Err(DiscoverError::NothingAbove { threshold, largest });

@@ -4,7 +4,7 @@
 //! every edge can influence the output: a harder baseline than edges drawn from the whole graph, most of which hang loose.
 
 use crate::circuit::EdgeMask;
-use crate::circuit::select::{Rank, SelectError, greedy};
+use crate::circuit::select::{SelectError, greedy};
 use crate::graph::Graph;
 use crate::graph::scores::Scores;
 use rand::{Rng, SeedableRng};
@@ -20,5 +20,5 @@ pub fn random_circuit(graph: &Graph, edges: usize, seed: u64) -> Result<EdgeMask
     for edge in graph.edges() {
         scores.values[[edge.source.0, edge.destination.0]] = (random.next_u32() >> 8) as f32 / (1 << 24) as f32;
     }
-    greedy(graph, &scores, edges, Rank::Absolute)
+    greedy(graph, &scores, edges)
 }
