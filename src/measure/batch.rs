@@ -34,7 +34,7 @@ impl Batch {
         let prefix = self.prefix.as_ref()?;
         let _no_grad = tch::no_grad_guard();
         let mut keep = KeepPast::default();
-        model.blocks(Start::Tokens(prefix), None, &mut keep);
+        let _ = model.blocks(Start::Tokens(prefix), None, &mut keep);
         Some(keep.finish())
     }
 }
