@@ -1,1 +1,331 @@
-//! To be filled.
+//! The model as a graph of nodes that write the residual stream and slots that read it.
+//!
+//! Every source feeds every slot that lies later in the residual stream, so the whole adjacency is one number per slot: how
+//! many sources come before it. Node order, slot order, names and the insertion order of edges are those of EAP-IG
+//! (Hanna et al., arXiv:2403.17806), so that scores and circuits can be exchanged. With L layers of H heads:
+//!
+//! - sources, 1 + L(H+1): `input`; then for each layer its heads and its MLP;
+//! - slots, L(3H+1) + 1: for each layer the q of all heads, the k of all heads, the v of all heads, the MLP; then `logits`;
+//! - edges, 3H·Σ(1+l(H+1)) + Σ(1+l(H+1)+[H if sequential]) + 1 + L(H+1).
+//!
+//! petgraph owns the structure (a node's index is its source index, an edge's index its place in the insertion order);
+//! numbers on edges are dense `[source, destination]` matrices.
+
+mod name;
+pub mod scores;
+
+use crate::error::Hint;
+use crate::model::spec::{Branch, Head, Layer};
+use petgraph::graph::{DiGraph, NodeIndex};
+
+/// The sizes that determine a graph.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Dimensions {
+    pub layers: usize,
+    pub heads: usize,
+    /// Attention and MLP of a layer read the same residual stream (GPT-J, Pythia), so no head feeds its own layer's MLP.
+    pub parallel: bool,
+}
+
+impl Dimensions {
+    /// The number of nodes that write.
+    pub fn sources(self) -> usize {
+        self.layers.saturating_mul(self.heads.saturating_add(1)).saturating_add(1)
+    }
+
+    /// The number of slots that read.
+    pub fn destinations(self) -> usize {
+        self.layers.saturating_mul(self.heads.saturating_mul(3).saturating_add(1)).saturating_add(1)
+    }
+
+    /// The number of edges, by the closed form. Saturates, so sizes read from a file can be judged before a graph is built.
+    pub fn edges(self) -> usize {
+        let Dimensions { layers, heads, parallel } = self;
+        // Σ over layers of the sources before the layer, 1 + l(H+1).
+        let pairs_of_layers = layers.saturating_mul(layers.saturating_sub(1)) / 2;
+        let before = layers.saturating_add(heads.saturating_add(1).saturating_mul(pairs_of_layers));
+        let own_heads = if parallel { 0 } else { layers.saturating_mul(heads) };
+        let slots_per_layer = heads.saturating_mul(3).saturating_add(1);
+        slots_per_layer.saturating_mul(before).saturating_add(own_heads).saturating_add(self.sources())
+    }
+}
+
+/// A vertex of the graph. Prints as `input`, `a3.h1`, `m3`, `logits`; the order is that of the residual stream.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Node {
+    /// The token embedding, without positions.
+    Input,
+    Head(Layer, Head),
+    Mlp(Layer),
+    /// The unembedding. Reads only.
+    Logits,
+}
+
+/// A place that reads the residual stream. Prints as `a3.h1<q>`, `m3`, `logits`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Slot {
+    Head(Layer, Head, Branch),
+    Mlp(Layer),
+    Logits,
+}
+
+impl Slot {
+    pub fn node(self) -> Node {
+        match self {
+            Slot::Head(layer, head, _) => Node::Head(layer, head),
+            Slot::Mlp(layer) => Node::Mlp(layer),
+            Slot::Logits => Node::Logits,
+        }
+    }
+
+    pub fn branch(self) -> Option<Branch> {
+        match self {
+            Slot::Head(_, _, branch) => Some(branch),
+            Slot::Mlp(_) | Slot::Logits => None,
+        }
+    }
+}
+
+/// A row of a score matrix: the index of a node that writes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Source(pub usize);
+
+/// A column of a score matrix: the index of a slot that reads.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Destination(pub usize);
+
+/// One edge. Prints, through [`Graph::name`], as `a0.h1->m2` or `input->a0.h0<q>`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Edge {
+    pub source: Source,
+    pub destination: Destination,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GraphError {
+    #[error("`{0}` is not the name of a node")]
+    BadNode(String),
+    #[error("`{0}` is not the name of an edge")]
+    BadEdge(String),
+    #[error("there is no {node} in a model of {layers} layers with {heads} heads")]
+    NoSuchNode { node: String, layers: usize, heads: usize },
+    #[error("there is no edge {0}: its source does not come before its destination in the residual stream")]
+    NoSuchEdge(String),
+}
+
+impl Hint for GraphError {
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            GraphError::BadNode(_) => "nodes are written `input`, `a3.h1`, `m3` and `logits`".into(),
+            GraphError::BadEdge(_) => "edges are written `a0.h1->m2`, `input->a0.h0<q>` or `m2->logits`".into(),
+            GraphError::NoSuchNode { layers, heads, .. } => format!(
+                "layers run from 0 to {}, heads from 0 to {}",
+                layers.saturating_sub(1),
+                heads.saturating_sub(1)
+            ),
+            GraphError::NoSuchEdge(_) => {
+                "an edge goes to a later layer, to the logits, or from a head to its own layer's MLP unless the two run in parallel"
+                    .into()
+            }
+        })
+    }
+}
+
+/// All nodes and edges of a model.
+#[derive(Clone, Debug)]
+pub struct Graph {
+    pub dimensions: Dimensions,
+    /// Sources in index order, then `logits`; edges in insertion order.
+    pub structure: DiGraph<Node, Edge>,
+    edges: Vec<Edge>,
+}
+
+impl Graph {
+    pub fn new(dimensions: Dimensions) -> Graph {
+        let Dimensions { layers, heads, parallel } = dimensions;
+        let mut graph = Graph { dimensions, structure: DiGraph::new(), edges: Vec::new() };
+        for source in 0..graph.sources() {
+            graph.structure.add_node(graph.node(Source(source)));
+        }
+        graph.structure.add_node(Node::Logits);
+
+        for layer in (0..layers).map(Layer) {
+            let mlp = graph.destination(Slot::Mlp(layer));
+            let before = 1 + layer.0 * (heads + 1);
+            for source in (0..before).map(Source) {
+                for head in (0..heads).map(Head) {
+                    for branch in Branch::ALL {
+                        graph.add(source, graph.destination(Slot::Head(layer, head, branch)));
+                    }
+                }
+                if parallel {
+                    graph.add(source, mlp);
+                }
+            }
+            if !parallel {
+                for source in 0..graph.sources_before(mlp) {
+                    graph.add(Source(source), mlp);
+                }
+            }
+        }
+        let logits = graph.destination(Slot::Logits);
+        for source in 0..graph.sources() {
+            graph.add(Source(source), logits);
+        }
+        graph
+    }
+
+    fn add(&mut self, source: Source, destination: Destination) {
+        let edge = Edge { source, destination };
+        let child = self.vertex(self.slot(destination).node());
+        self.structure.add_edge(NodeIndex::new(source.0), child, edge);
+        self.edges.push(edge);
+    }
+
+    /// The number of nodes that write: the rows of a score matrix.
+    pub fn sources(&self) -> usize {
+        self.dimensions.sources()
+    }
+
+    /// The number of slots that read: the columns of a score matrix.
+    pub fn destinations(&self) -> usize {
+        self.dimensions.destinations()
+    }
+
+    pub fn edge_count(&self) -> usize {
+        self.edges.len()
+    }
+
+    /// All edges in the convention's insertion order, which breaks ties and orders files.
+    pub fn edges(&self) -> &[Edge] {
+        &self.edges
+    }
+
+    /// All nodes in the order of the residual stream, `logits` last.
+    pub fn nodes(&self) -> impl Iterator<Item = Node> {
+        self.structure.node_weights().copied()
+    }
+
+    /// How many sources feed a slot. They are the first ones: the column of a mask is a prefix.
+    pub fn sources_before(&self, destination: Destination) -> usize {
+        let Dimensions { heads, parallel, .. } = self.dimensions;
+        match self.slot(destination) {
+            Slot::Head(layer, ..) => 1 + layer.0 * (heads + 1),
+            Slot::Mlp(layer) => 1 + layer.0 * (heads + 1) + if parallel { 0 } else { heads },
+            Slot::Logits => self.sources(),
+        }
+    }
+
+    pub fn contains(&self, edge: Edge) -> bool {
+        edge.destination.0 < self.destinations() && edge.source.0 < self.sources_before(edge.destination)
+    }
+
+    pub fn node(&self, source: Source) -> Node {
+        let heads = self.dimensions.heads;
+        let Some(index) = source.0.checked_sub(1) else { return Node::Input };
+        let layer = Layer(index / (heads + 1));
+        match index % (heads + 1) {
+            head if head < heads => Node::Head(layer, Head(head)),
+            _ => Node::Mlp(layer),
+        }
+    }
+
+    /// The row of a node that writes; none for `logits` and for nodes that the model does not have.
+    pub fn source(&self, node: Node) -> Option<Source> {
+        let heads = self.dimensions.heads;
+        let index = match node {
+            Node::Input => 0,
+            Node::Head(layer, head) => 1 + layer.0 * (heads + 1) + head.0,
+            Node::Mlp(layer) => 1 + layer.0 * (heads + 1) + heads,
+            Node::Logits => return None,
+        };
+        self.has(node).then_some(Source(index))
+    }
+
+    pub fn slot(&self, destination: Destination) -> Slot {
+        let Dimensions { layers, heads, .. } = self.dimensions;
+        let layer = Layer(destination.0 / (3 * heads + 1));
+        if layer.0 >= layers {
+            return Slot::Logits;
+        }
+        match destination.0 % (3 * heads + 1) {
+            index if index < heads => Slot::Head(layer, Head(index), Branch::Query),
+            index if index < 2 * heads => Slot::Head(layer, Head(index - heads), Branch::Key),
+            index if index < 3 * heads => Slot::Head(layer, Head(index - 2 * heads), Branch::Value),
+            _ => Slot::Mlp(layer),
+        }
+    }
+
+    /// The column of a slot. The slot must be one of this model's.
+    pub fn destination(&self, slot: Slot) -> Destination {
+        let Dimensions { layers, heads, .. } = self.dimensions;
+        debug_assert!(self.has(slot.node()), "{slot} is not in {:?}", self.dimensions);
+        Destination(match slot {
+            Slot::Head(layer, head, branch) => layer.0 * (3 * heads + 1) + branch.index() * heads + head.0,
+            Slot::Mlp(layer) => layer.0 * (3 * heads + 1) + 3 * heads,
+            Slot::Logits => layers * (3 * heads + 1),
+        })
+    }
+
+    /// Whether the model has this node.
+    pub fn has(&self, node: Node) -> bool {
+        let Dimensions { layers, heads, .. } = self.dimensions;
+        match node {
+            Node::Input | Node::Logits => true,
+            Node::Head(layer, head) => layer.0 < layers && head.0 < heads,
+            Node::Mlp(layer) => layer.0 < layers,
+        }
+    }
+
+    /// The vertex of a node in [`Graph::structure`].
+    pub fn vertex(&self, node: Node) -> NodeIndex {
+        NodeIndex::new(self.source(node).map_or(self.sources(), |source| source.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indices_follow_the_convention() {
+        let graph = Graph::new(Dimensions { layers: 2, heads: 4, parallel: false });
+        let check = |slot: &str, index: usize, before: usize| {
+            let slot: Slot = slot.parse().unwrap();
+            assert_eq!(graph.destination(slot), Destination(index), "{slot}");
+            assert_eq!(graph.slot(Destination(index)), slot);
+            assert_eq!(graph.sources_before(Destination(index)), before, "{slot}");
+        };
+        check("a0.h0<q>", 0, 1);
+        check("a0.h3<q>", 3, 1);
+        check("a0.h0<k>", 4, 1);
+        check("a0.h3<v>", 11, 1);
+        check("m0", 12, 5);
+        check("a1.h0<q>", 13, 6);
+        check("m1", 25, 10);
+        check("logits", 26, 11);
+        for (index, name) in ["input", "a0.h0", "a0.h1", "a0.h2", "a0.h3", "m0", "a1.h0"].iter().enumerate() {
+            let node: Node = name.parse().unwrap();
+            assert_eq!(graph.source(node), Some(Source(index)), "{name}");
+            assert_eq!(graph.node(Source(index)), node);
+        }
+        assert_eq!(graph.source(Node::Logits), None);
+        assert_eq!(graph.source(Node::Mlp(Layer(2))), None);
+    }
+
+    #[test]
+    fn petgraph_indices_are_source_and_insertion_indices() {
+        let graph = Graph::new(Dimensions { layers: 3, heads: 2, parallel: true });
+        for (source, node) in graph.nodes().take(graph.sources()).enumerate() {
+            assert_eq!(graph.source(node), Some(Source(source)));
+        }
+        for (index, edge) in graph.edges().iter().enumerate() {
+            let index = petgraph::graph::EdgeIndex::new(index);
+            assert_eq!(graph.structure.edge_weight(index), Some(edge));
+            let (parent, child) = graph.structure.edge_endpoints(index).unwrap();
+            assert_eq!(graph.structure[parent], graph.node(edge.source));
+            assert_eq!(graph.structure[child], graph.slot(edge.destination).node());
+        }
+        assert!(!petgraph::algo::is_cyclic_directed(&graph.structure));
+    }
+}
