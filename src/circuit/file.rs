@@ -1,0 +1,406 @@
+//! `circuit.json`: a circuit with where it came from and what was measured, `schema = "penjing.circuit/1"`.
+//!
+//! The types here are the file's own: they change only with the schema's number, whatever happens to the internal ones. The
+//! file holds no times or paths, so the same command with the same seed writes the same bytes.
+
+use super::EdgeMask;
+use super::report::{EdgeCost, RandomBaseline, Report};
+use crate::error::{FileError, Hint};
+use crate::graph::scores::Scores;
+use crate::graph::{Dimensions, Graph, GraphError};
+use indexmap::IndexMap;
+use serde::{Deserialize, Deserializer, Serialize};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+pub const SCHEMA: &str = "penjing.circuit/1";
+
+/// Graphs beyond this are refused when read from a file; the largest models in use have a few million edges.
+const MOST_EDGES: usize = 100_000_000;
+
+/// A circuit with everything that its file says.
+#[derive(Clone, Debug)]
+pub struct Circuit {
+    pub provenance: Provenance,
+    pub graph: Graph,
+    pub mask: EdgeMask,
+    /// Scores of the circuit's edges; the file does not keep the others.
+    pub scores: Scores,
+    pub report: Option<Report>,
+}
+
+/// Options of a method or a rule, in the order in which they are documented.
+pub type Options = IndexMap<String, serde_json::Value>;
+
+/// Everything that determines a result: the same values give the same bytes.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Provenance {
+    pub task: TaskRecord,
+    pub model: ModelRecord,
+    pub method: MethodRecord,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<SelectionRecord>,
+    pub ablation: String,
+    pub seed: u64,
+    /// Prompt pairs used for scoring.
+    pub pairs: usize,
+    pub threads: usize,
+    /// The version of penjing.
+    pub penjing: String,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct TaskRecord {
+    pub name: String,
+    pub hash: String,
+    pub corruption: String,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ModelRecord {
+    pub id: String,
+    pub config_hash: String,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct MethodRecord {
+    pub name: String,
+    #[serde(default)]
+    pub options: Options,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct SelectionRecord {
+    pub rule: String,
+    #[serde(default)]
+    pub options: Options,
+}
+
+/// The file as written.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct CircuitV1 {
+    pub schema: String,
+    pub provenance: Provenance,
+    pub graph: GraphV1,
+    pub nodes: Vec<String>,
+    pub edges: Vec<EdgeV1>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<ReportV1>,
+}
+
+/// The model's graph. The counts follow from the sizes and are checked when read.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct GraphV1 {
+    pub layers: usize,
+    pub heads: usize,
+    pub parallel: bool,
+    pub sources: usize,
+    pub destinations: usize,
+    pub edges: usize,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct EdgeV1 {
+    pub name: String,
+    pub score: f32,
+}
+
+/// [`Report`] in the file. JSON has no not-a-number: such values are `null`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ReportV1 {
+    pub pairs: usize,
+    pub metric: String,
+    #[serde(deserialize_with = "number_or_null")]
+    pub metric_model: f64,
+    #[serde(deserialize_with = "number_or_null")]
+    pub metric_ablated: f64,
+    #[serde(deserialize_with = "number_or_null")]
+    pub metric_circuit: f64,
+    #[serde(deserialize_with = "number_or_null")]
+    pub faithfulness: f64,
+    #[serde(deserialize_with = "two_numbers_or_null")]
+    pub faithfulness_interval: [f64; 2],
+    #[serde(deserialize_with = "number_or_null")]
+    pub completeness: f64,
+    #[serde(deserialize_with = "number_or_null")]
+    pub accuracy_model: f64,
+    #[serde(deserialize_with = "number_or_null")]
+    pub accuracy_ablated: f64,
+    #[serde(deserialize_with = "number_or_null")]
+    pub accuracy_circuit: f64,
+    #[serde(deserialize_with = "number_or_null")]
+    pub kl: f64,
+    pub minimality: Vec<EdgeCostV1>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub random: Option<RandomBaselineV1>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct EdgeCostV1 {
+    pub edge: String,
+    #[serde(deserialize_with = "number_or_null")]
+    pub cost: f64,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RandomBaselineV1 {
+    pub circuits: usize,
+    pub edges: usize,
+    #[serde(deserialize_with = "number_or_null")]
+    pub mean: f64,
+    #[serde(deserialize_with = "number_or_null")]
+    pub max: f64,
+    #[serde(deserialize_with = "number_or_null")]
+    pub min: f64,
+}
+
+fn number_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+fn two_numbers_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[f64; 2], D::Error> {
+    Ok(<[Option<f64>; 2]>::deserialize(deserializer)?.map(|number| number.unwrap_or(f64::NAN)))
+}
+
+/// What can be wrong with a file about a graph: `circuit.json`, `scores.json` or an EAP-IG file.
+#[derive(Debug, thiserror::Error)]
+pub enum GraphFileError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("{}: {source}", path.display())]
+    Content { path: PathBuf, source: ContentError },
+}
+
+impl Hint for GraphFileError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            GraphFileError::File(error) => error.hint(),
+            GraphFileError::Content { source, .. } => source.hint(),
+        }
+    }
+}
+
+/// What can be wrong inside such a file.
+#[derive(Debug, thiserror::Error)]
+pub enum ContentError {
+    #[error("not the expected JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("the schema is `{found}`, not `{expected}`")]
+    Schema { found: String, expected: &'static str },
+    #[error("{what} is {found}, but {layers} layers with {heads} heads have {expected}")]
+    Count { what: &'static str, found: usize, expected: usize, layers: usize, heads: usize },
+    #[error("a graph of {0} edges is too large")]
+    TooLarge(usize),
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    #[error("edge {0} is listed twice")]
+    Repeated(String),
+    #[error("{missing} of the graph's {edges} edges have no score, the first is {first}")]
+    MissingEdges { missing: usize, edges: usize, first: String },
+    #[error("`nodes` does not list the nodes that the edges touch")]
+    Nodes,
+}
+
+impl Hint for ContentError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            ContentError::Json(_) => Some("the file may be cut short or of another kind".into()),
+            ContentError::Schema { expected, .. } => {
+                Some(format!("this version of penjing reads `{expected}`; the file may come from another version"))
+            }
+            ContentError::Count { .. } | ContentError::Nodes => {
+                Some("the file was edited or damaged; write it again".into())
+            }
+            ContentError::TooLarge(_) => Some("check `layers` and `heads`".into()),
+            ContentError::Graph(error) => error.hint(),
+            ContentError::Repeated(_) => Some("list every edge once".into()),
+            ContentError::MissingEdges { .. } => Some("a score file lists every edge of the model".into()),
+        }
+    }
+}
+
+impl GraphV1 {
+    pub fn new(graph: &Graph) -> GraphV1 {
+        let Dimensions { layers, heads, parallel } = graph.dimensions;
+        let (sources, destinations) = (graph.sources(), graph.destinations());
+        GraphV1 { layers, heads, parallel, sources, destinations, edges: graph.edge_count() }
+    }
+
+    pub fn build(&self) -> Result<Graph, ContentError> {
+        let &GraphV1 { layers, heads, parallel, .. } = self;
+        let dimensions = Dimensions { layers, heads, parallel };
+        for (what, found, expected) in [
+            ("`graph.sources`", self.sources, dimensions.sources()),
+            ("`graph.destinations`", self.destinations, dimensions.destinations()),
+            ("`graph.edges`", self.edges, dimensions.edges()),
+        ] {
+            if found != expected {
+                return Err(ContentError::Count { what, found, expected, layers, heads });
+            }
+        }
+        build_graph(dimensions)
+    }
+}
+
+/// The graph of sizes that come from a file.
+pub(super) fn build_graph(dimensions: Dimensions) -> Result<Graph, ContentError> {
+    match dimensions.edges() {
+        edges if edges > MOST_EDGES => Err(ContentError::TooLarge(edges)),
+        _ => Ok(Graph::new(dimensions)),
+    }
+}
+
+impl CircuitV1 {
+    pub fn new(circuit: &Circuit) -> CircuitV1 {
+        let Circuit { provenance, graph, mask, scores, report } = circuit;
+        let edge = |edge| EdgeV1 { name: graph.name(edge), score: scores.get(edge) };
+        CircuitV1 {
+            schema: SCHEMA.into(),
+            provenance: provenance.clone(),
+            graph: GraphV1::new(graph),
+            nodes: mask.nodes(graph).iter().map(ToString::to_string).collect(),
+            edges: mask.edges(graph).into_iter().map(edge).collect(),
+            report: report.as_ref().map(|report| ReportV1::new(graph, report)),
+        }
+    }
+
+    pub fn build(self) -> Result<Circuit, ContentError> {
+        check_schema(&self.schema, SCHEMA)?;
+        let graph = self.graph.build()?;
+        let (mut mask, mut scores) = (EdgeMask::empty(&graph), Scores::zeros(&graph));
+        for EdgeV1 { name, score } in self.edges {
+            let edge = graph.parse_edge(&name)?;
+            if mask.contains(edge) {
+                return Err(ContentError::Repeated(name));
+            }
+            mask.insert(edge);
+            scores.set(edge, score);
+        }
+        if !mask.nodes(&graph).iter().map(ToString::to_string).eq(self.nodes) {
+            return Err(ContentError::Nodes);
+        }
+        let report = self.report.map(|report| report.build(&graph)).transpose()?;
+        Ok(Circuit { provenance: self.provenance, graph, mask, scores, report })
+    }
+}
+
+impl ReportV1 {
+    fn new(graph: &Graph, report: &Report) -> ReportV1 {
+        let cost = |cost: &EdgeCost| EdgeCostV1 { edge: graph.name(cost.edge), cost: cost.cost };
+        ReportV1 {
+            pairs: report.pairs,
+            metric: report.metric.clone(),
+            metric_model: report.metric_model,
+            metric_ablated: report.metric_ablated,
+            metric_circuit: report.metric_circuit,
+            faithfulness: report.faithfulness,
+            faithfulness_interval: report.faithfulness_interval,
+            completeness: report.completeness,
+            accuracy_model: report.accuracy_model,
+            accuracy_ablated: report.accuracy_ablated,
+            accuracy_circuit: report.accuracy_circuit,
+            kl: report.kl,
+            minimality: report.minimality.iter().map(cost).collect(),
+            random: report.random.map(|RandomBaseline { circuits, edges, mean, max, min }| RandomBaselineV1 {
+                circuits,
+                edges,
+                mean,
+                max,
+                min,
+            }),
+        }
+    }
+
+    fn build(self, graph: &Graph) -> Result<Report, GraphError> {
+        let cost = |cost: EdgeCostV1| Ok(EdgeCost { edge: graph.parse_edge(&cost.edge)?, cost: cost.cost });
+        Ok(Report {
+            pairs: self.pairs,
+            metric: self.metric,
+            metric_model: self.metric_model,
+            metric_ablated: self.metric_ablated,
+            metric_circuit: self.metric_circuit,
+            faithfulness: self.faithfulness,
+            faithfulness_interval: self.faithfulness_interval,
+            completeness: self.completeness,
+            accuracy_model: self.accuracy_model,
+            accuracy_ablated: self.accuracy_ablated,
+            accuracy_circuit: self.accuracy_circuit,
+            kl: self.kl,
+            minimality: self.minimality.into_iter().map(cost).collect::<Result<_, GraphError>>()?,
+            random: self.random.map(|RandomBaselineV1 { circuits, edges, mean, max, min }| RandomBaseline {
+                circuits,
+                edges,
+                mean,
+                max,
+                min,
+            }),
+        })
+    }
+}
+
+pub fn to_json(circuit: &Circuit) -> Result<String, ContentError> {
+    pretty(&CircuitV1::new(circuit))
+}
+
+pub fn parse(text: &str) -> Result<Circuit, ContentError> {
+    parse_versioned::<CircuitV1>(text, SCHEMA)?.build()
+}
+
+pub fn read(path: &Path) -> Result<Circuit, GraphFileError> {
+    read_with(path, parse)
+}
+
+pub fn write(path: &Path, circuit: &Circuit) -> Result<(), GraphFileError> {
+    let json = to_json(circuit).map_err(|source| GraphFileError::Content { path: path.to_owned(), source })?;
+    Ok(write_atomically(path, json.as_bytes())?)
+}
+
+pub(super) fn read_with<T>(
+    path: &Path,
+    parse: impl FnOnce(&str) -> Result<T, ContentError>,
+) -> Result<T, GraphFileError> {
+    let text = std::fs::read_to_string(path).map_err(FileError::reading(path))?;
+    parse(&text).map_err(|source| GraphFileError::Content { path: path.to_owned(), source })
+}
+
+/// Reads the schema before anything else, so that a file of another version is called that and not malformed.
+pub(super) fn parse_versioned<T: for<'de> Deserialize<'de>>(
+    text: &str,
+    schema: &'static str,
+) -> Result<T, ContentError> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        schema: String,
+    }
+    check_schema(&serde_json::from_str::<Versioned>(text)?.schema, schema)?;
+    Ok(serde_json::from_str(text)?)
+}
+
+fn check_schema(found: &str, expected: &'static str) -> Result<(), ContentError> {
+    if found == expected { Ok(()) } else { Err(ContentError::Schema { found: found.into(), expected }) }
+}
+
+pub(super) fn pretty<T: Serialize>(value: &T) -> Result<String, ContentError> {
+    Ok(serde_json::to_string_pretty(value)? + "\n")
+}
+
+/// Writes a file under a temporary name in the same folder and renames it, so that a reader finds the old file or the whole new
+/// one and never a part.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".penjing-");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // As `File::create` would: the process's umask applies. The default is for secrets.
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let mut file = builder.tempfile_in(folder).map_err(FileError::writing(path))?;
+    file.write_all(bytes).map_err(FileError::writing(path))?;
+    file.persist(path).map_err(|error| FileError::writing(path)(error.error))?;
+    Ok(())
+}
