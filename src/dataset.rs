@@ -113,15 +113,23 @@ impl TokenPair {
 /// Tokenises and checks pairs. `bos`: `Some(true)` puts the beginning-of-text token first if the tokenizer's own rules do
 /// not, `Some(false)` keeps even those from adding it, `None` leaves it to them.
 pub fn tokenize(pairs: &[PromptPair], tokenizer: &Tokenizer, bos: Option<bool>) -> Result<Dataset, DatasetError> {
-    let mut answers = HashMap::new();
-    let mut record = Bos::None;
-    let mut tokens = Vec::with_capacity(pairs.len());
-    for pair in pairs {
-        let (pair, bos) = token_pair(pair, tokenizer, bos, &mut answers)?;
-        record = bos;
-        tokens.push(pair);
+    let mut dataset = Dataset { pairs: Vec::with_capacity(pairs.len()), bos: Bos::None };
+    for result in tokenize_each(pairs, tokenizer, bos) {
+        let (pair, bos) = result?;
+        dataset.pairs.push(pair);
+        dataset.bos = bos;
     }
-    Ok(Dataset { pairs: tokens, bos: record })
+    Ok(dataset)
+}
+
+/// As [`tokenize`], one result a pair.
+pub fn tokenize_each(
+    pairs: &[PromptPair],
+    tokenizer: &Tokenizer,
+    bos: Option<bool>,
+) -> impl Iterator<Item = Result<(TokenPair, Bos), DatasetError>> {
+    let mut answers = HashMap::new();
+    pairs.iter().map(move |pair| token_pair(pair, tokenizer, bos, &mut answers))
 }
 
 fn token_pair(

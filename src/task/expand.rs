@@ -4,11 +4,11 @@
 //! enough of them, so that a small task gives every pair it has.
 
 use super::capacity::{Capacity, MANY, capacity, combinations, each_clean};
-use super::slot::{Draw, Part, UNSET, Values, candidates, render};
+use super::slot::{Draw, Part, UNSET, Values, candidates, choose, render};
 use super::{Answers, Content, Frame, SplitBy, Task, TaskError, Templates, Variant};
 use indexmap::{IndexMap, IndexSet};
+use rand::SeedableRng;
 use rand::seq::SliceRandom;
-use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::HashSet;
 use std::fmt;
@@ -323,15 +323,36 @@ pub(super) fn trial(templates: &Templates, frame: usize, variant: usize) -> Resu
     }
 }
 
+impl Templates {
+    pub(super) fn answers(&self, answers: &Answers, draw: &Draw) -> IndexSet<String> {
+        let space = if self.space { " " } else { "" };
+        let spaced = |text: &str| format!("{space}{text}");
+        match answers {
+            Answers::Templates(templates) => {
+                templates.iter().map(|parts| spaced(&render(parts, &self.slots, draw))).collect()
+            }
+            Answers::Words(words) => words.iter().map(|word| spaced(word)).collect(),
+            Answers::Numbers(numbers) => numbers.list(draw).map(|number| spaced(&numbers.text(number))).collect(),
+        }
+    }
+}
+
+impl Answers {
+    /// The slots that the answers are made of.
+    pub(super) fn parts(&self) -> Vec<Part> {
+        match self {
+            Answers::Templates(templates) => templates.concat(),
+            Answers::Numbers(numbers) => numbers.depends_on().map(|slot| Part::Value { slot, column: 0 }).collect(),
+            Answers::Words(_) => Vec::new(),
+        }
+    }
+}
+
 impl Deck<'_> {
     fn draw(&self, split: Split, rng: &mut ChaCha8Rng) -> Result<PromptPair, Unusable> {
         let mut draw = vec![UNSET; self.templates.slots.len()];
         for &slot in &self.variant.order {
-            let values = candidates(&self.templates.slots, slot, &draw);
-            if values.is_empty() {
-                return Err(Unusable::NoValue(slot));
-            }
-            draw[slot] = values[rng.random_range(0..values.len())];
+            draw[slot] = choose(&self.templates.slots, slot, &draw, rng).ok_or(Unusable::NoValue(slot))?;
         }
         if split != Split::All {
             let clean = render(&self.frame.parts, &self.templates.slots, &draw);
@@ -362,8 +383,8 @@ impl Deck<'_> {
         if clean == corrupt {
             return Err(Unusable::Unchanged);
         }
-        let right = self.answers(&self.frame.right, draw);
-        let mut wrong = self.answers(&self.frame.wrong, draw);
+        let right = self.templates.answers(&self.frame.right, draw);
+        let mut wrong = self.templates.answers(&self.frame.wrong, draw);
         if !matches!(self.frame.wrong, Answers::Templates(_)) {
             // A set of wrong answers means "the others of this set".
             wrong.retain(|answer| !right.contains(answer));
@@ -371,8 +392,7 @@ impl Deck<'_> {
         if right.is_empty() {
             return Err(Unusable::NoRight);
         }
-        let wanted = !matches!(&self.frame.wrong, Answers::Templates(templates) if templates.is_empty());
-        if wrong.is_empty() && wanted {
+        if wrong.is_empty() && !self.frame.wrong.is_empty() {
             return Err(Unusable::NoWrong);
         }
         if wrong.iter().any(|answer| right.contains(answer)) {
@@ -381,18 +401,6 @@ impl Deck<'_> {
         let (frame, corruption) = (self.frame.name.clone(), self.variant.corruption.clone());
         let (right, wrong) = (right.into_iter().collect(), wrong.into_iter().collect());
         Ok(PromptPair { clean, corrupt, right, wrong, frame, corruption, positions })
-    }
-
-    fn answers(&self, answers: &Answers, draw: &Draw) -> IndexSet<String> {
-        let space = if self.templates.space { " " } else { "" };
-        let spaced = |text: &str| format!("{space}{text}");
-        match answers {
-            Answers::Templates(templates) => {
-                templates.iter().map(|parts| spaced(&render(parts, &self.templates.slots, draw))).collect()
-            }
-            Answers::Words(words) => words.iter().map(|word| spaced(word)).collect(),
-            Answers::Numbers(numbers) => numbers.list(draw).map(|number| spaced(&numbers.text(number))).collect(),
-        }
     }
 
     pub(super) fn in_split(&self, split: Split, clean: &str, draw: &Draw) -> bool {

@@ -1,11 +1,13 @@
 //! From the TOML as written to [`Templates`]: frames, corruptions, answers and splits, with every name looked up.
 
-use super::build::{Checked, Vocabulary, answer_set, check_name, in_order, slots, unknown, vocabulary};
+use super::build::{Checked, check_name, in_order, unknown};
 use super::diagnostic::Source;
 use super::expand::trial;
+use super::lessons::Taught;
 use super::schema::{AnswerSetV1, AnswerV1, CorruptionV1, FrameV1, TaskV1, Text};
 use super::slot::{Part, Slot, Values, closure};
 use super::template::{Piece, Template, Use};
+use super::vocabulary::{Vocabulary, answer_set, slots, vocabulary};
 use super::{Answers, Frame, SplitBy, Splits, Templates, Variant};
 use crate::metric::MetricKind;
 use std::collections::HashSet;
@@ -22,7 +24,8 @@ pub(crate) fn templates(written: &TaskV1, metric: MetricKind, source: Source) ->
     let space = written.answer.as_ref().and_then(|answer| answer.get_ref().space).unwrap_or(true);
     let corruptions: Vec<String> = written.corruptions.iter().map(|c| c.get_ref().name.get_ref().clone()).collect();
     let corruptions = corruptions.into_iter().collect::<indexmap::IndexSet<_>>().into_iter().collect();
-    let mut templates = Templates { slots, longest, frames: Vec::new(), corruptions, space, splits };
+    let taught = taught(written, &slots, &vocabulary, source)?;
+    let mut templates = Templates { slots, longest, frames: Vec::new(), taught, corruptions, space, splits };
     let mut texts: Vec<String> = Vec::new();
     for (index, frame) in written.frames.iter().enumerate() {
         let v1 = frame.get_ref();
@@ -94,11 +97,11 @@ fn frame(
         Some(wrong) => answers(wrong, slots, vocabulary, source)?,
         None => Answers::Templates(Vec::new()),
     };
-    if is_empty(&right) {
+    if right.is_empty() {
         return Err(source.error(right_v1.span(), "there is no right answer").hinted("write at least one"));
     }
-    if is_empty(&wrong) && metric.needs_wrong() {
-        let span = written.metric.as_ref().map_or(0..0, |metric| metric.get_ref().kind.span());
+    if wrong.is_empty() && metric.needs_wrong() {
+        let span = written.metric.as_ref().map_or(v1.text.span(), |metric| metric.get_ref().kind.span());
         let hint = "add `wrong = [...]` to `[answer]` or to the frame, or take `log-probability`";
         let message = format!("metric `{metric}` needs wrong answers, and frame `{name}` has none");
         return Err(source.error(span, message).hinted(hint));
@@ -106,8 +109,22 @@ fn frame(
     Ok(Frame { name, template, parts, positions, right, wrong, variants: Vec::new() })
 }
 
-fn is_empty(answers: &Answers) -> bool {
-    matches!(answers, Answers::Templates(templates) if templates.is_empty())
+/// The `[[teach]]` entries. Their labels name nothing, since nobody patches them.
+fn taught(written: &TaskV1, slots: &[Slot], vocabulary: &Vocabulary, source: Source) -> Checked<Vec<Taught>> {
+    let mut taught = Vec::new();
+    for (index, lesson) in written.teach.iter().enumerate() {
+        let v1 = lesson.get_ref();
+        let name = v1.name.as_ref().map_or_else(|| format!("lesson-{}", index + 1), |name| name.get_ref().clone());
+        let parts = plain_parts(&v1.text, slots, source)?;
+        let right = answers(&v1.right, slots, vocabulary, source)?;
+        if right.is_empty() {
+            return Err(source.error(v1.right.span(), "there is no right answer").hinted("write at least one"));
+        }
+        let needed = closure(parts.iter().chain(&right.parts()), slots);
+        let order = (0..slots.len()).filter(|slot| needed.contains(slot)).collect();
+        taught.push(Taught { name, parts, right, order });
+    }
+    Ok(taught)
 }
 
 /// The name of the tokens of one use: its label, or the slot itself if it is used once.
@@ -276,11 +293,7 @@ fn variant(frame: &Frame, v1: &CorruptionV1, slots: &[Slot], source: Source) -> 
     let replaced: Vec<(usize, Vec<Part>)> =
         replaced.into_iter().enumerate().filter_map(|(index, change)| Some((index, change?.1))).collect();
     let visible = closure(&frame.parts, slots);
-    let in_answers = [&frame.right, &frame.wrong].into_iter().flat_map(|answers| match answers {
-        Answers::Templates(templates) => templates.concat(),
-        Answers::Numbers(numbers) => numbers.depends_on().map(|slot| Part::Value { slot, column: 0 }).collect(),
-        Answers::Words(_) => Vec::new(),
-    });
+    let in_answers = [&frame.right, &frame.wrong].into_iter().flat_map(Answers::parts);
     let hidden: Vec<Part> = replaced.iter().flat_map(|(_, parts)| parts.clone()).chain(in_answers).collect();
     let hidden = closure(&hidden, slots);
     let mut order: Vec<usize> = (0..slots.len()).filter(|slot| visible.contains(slot)).collect();

@@ -1,20 +1,27 @@
 //! A task: a validated description of prompts, corruptions and answers, read from TOML.
 //!
-//! [`load`] reads and checks a file (every mistake is a [`Diagnostic`] with its place), [`expand`] makes prompt pairs of it.
+//! [`load`] reads and checks a file (every mistake is a [`Diagnostic`] with its place), [`expand()`] makes prompt pairs of it,
+//! [`check()`] looks at those pairs through a tokenizer.
 
 mod build;
 mod capacity;
+pub mod check;
 mod data;
+mod describe;
 mod diagnostic;
 mod expand;
 mod frames;
+mod lessons;
 mod schema;
 pub mod slot;
 pub mod template;
+mod vocabulary;
 
 pub use capacity::{Capacity, capacity};
+pub use check::check;
 pub use diagnostic::Diagnostic;
 pub use expand::{Expansion, PromptPair, Split, expand};
+pub use lessons::{Lesson, lessons};
 
 use crate::error::{FileError, Hint, nearest};
 use crate::metric::MetricKind;
@@ -80,6 +87,8 @@ pub struct Templates {
     /// The number of values of each range slot, at most; 0 for the others.
     pub(crate) longest: Vec<i64>,
     pub frames: Vec<Frame>,
+    /// The `[[teach]]` entries: frames that stand in no split and take no corruption.
+    pub(crate) taught: Vec<lessons::Taught>,
     /// Names of the corruptions in the order of the file.
     pub corruptions: Vec<String>,
     /// Answers are written with a leading space.
@@ -143,6 +152,8 @@ pub enum TaskError {
     Unknown { name: String },
     #[error("task `{task}` has no corruption `{corruption}`")]
     UnknownCorruption { task: String, corruption: String, known: Vec<String> },
+    #[error("`{name}` cannot be a task's name")]
+    BadName { name: String },
     #[error("no pairs of task `{task}` were asked for")]
     NoPairs { task: String },
     #[error(
@@ -181,6 +192,7 @@ impl Hint for TaskError {
                     None => format!("its corruptions are {}", known.join(", ")),
                 })
             }
+            TaskError::BadName { .. } => Some(build::TASK_NAME_HINT.into()),
             TaskError::NoPairs { .. } => Some("ask for at least one pair".into()),
             TaskError::TooFew { possible: 0, .. } => {
                 Some("this split is empty: give the task more words or change its [splits]".into())
@@ -189,6 +201,14 @@ impl Hint for TaskError {
                 Some(format!("ask for at most {possible}, or give the task more words"))
             }
         }
+    }
+}
+
+/// A new task's TOML: [`NEW_TEMPLATE`] under another name, which must be fit to be one.
+pub fn new_task(name: &str) -> Result<String, TaskError> {
+    match build::is_task_name(name) {
+        true => Ok(NEW_TEMPLATE.replace("NAME", name)),
+        false => Err(TaskError::BadName { name: name.to_owned() }),
     }
 }
 
@@ -210,6 +230,12 @@ pub fn load(path: impl AsRef<Path>) -> Result<Task, TaskError> {
     let path = path.as_ref();
     let bytes = std::fs::read(path).map_err(FileError::reading(path))?;
     build::build(&bytes, &path.display().to_string(), Some(path))
+}
+
+/// Checks a task that is not in a file of its own; `shown` names it in messages, data files are taken relative to the
+/// current folder.
+pub fn parse(toml: &[u8], shown: &str) -> Result<Task, TaskError> {
+    build::build(toml, shown, None)
 }
 
 /// The task that `argument` names: a file if it has a folder or ends in `.toml`, else a built-in task.

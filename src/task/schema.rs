@@ -3,7 +3,8 @@
 //! Spans do not survive flattened, tagged or untagged serde types, so values of several shapes have visitors of their own.
 
 use indexmap::IndexMap;
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 use toml::Spanned;
 
@@ -37,6 +38,9 @@ pub struct TaskV1 {
     pub frames: Vec<Spanned<FrameV1>>,
     #[serde(default)]
     pub corruptions: Vec<Spanned<CorruptionV1>>,
+    /// Sentences that only the growing of toy models uses.
+    #[serde(default)]
+    pub teach: Vec<Spanned<LessonV1>>,
     pub answer: Option<Spanned<AnswerV1>>,
     pub splits: Option<Spanned<SplitsV1>>,
     pub data: Option<Spanned<DataV1>>,
@@ -53,7 +57,7 @@ pub struct MetricV1 {
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SlotV1 {
-    pub list: Option<Text>,
+    pub list: Option<Spanned<ListV1>>,
     pub facts: Option<Text>,
     pub range: Option<Spanned<Vec<Spanned<BoundV1>>>>,
     pub pad: Option<Spanned<i64>>,
@@ -61,6 +65,12 @@ pub struct SlotV1 {
     pub except: Vec<Spanned<i64>>,
     #[serde(default)]
     pub distinct_from: Vec<Text>,
+}
+
+/// A list by its name, or its words.
+pub enum ListV1 {
+    Named(String),
+    Words(Vec<Text>),
 }
 
 /// An end of a range: a number, or a string such as `"{yy}+1"`.
@@ -81,6 +91,14 @@ pub struct FrameV1 {
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct LessonV1 {
+    pub name: Option<Text>,
+    pub text: Text,
+    pub right: Spanned<AnswerSetV1>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CorruptionV1 {
     pub name: Text,
     pub replace: Spanned<Table<Text>>,
@@ -95,7 +113,7 @@ pub struct AnswerV1 {
     pub space: Option<bool>,
 }
 
-/// Answers: one template, a list of templates, or a set given by a list, a fact table's column or a range.
+/// Answers: a list of templates, or a set given by a list, a fact table's column or a range.
 pub enum AnswerSetV1 {
     Templates(Vec<Text>),
     Set(SetV1),
@@ -104,7 +122,7 @@ pub enum AnswerSetV1 {
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SetV1 {
-    pub list: Option<Text>,
+    pub list: Option<Spanned<ListV1>>,
     pub facts: Option<Text>,
     pub column: Option<Text>,
     pub range: Option<Spanned<Vec<Spanned<BoundV1>>>>,
@@ -139,6 +157,28 @@ pub struct ColumnsV1 {
     pub wrong: Option<Text>,
 }
 
+impl<'de> Deserialize<'de> for ListV1 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ListV1, D::Error> {
+        struct ListVisitor;
+        impl<'de> Visitor<'de> for ListVisitor {
+            type Value = ListV1;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("the name of a list, or a list of words")
+            }
+
+            fn visit_str<E: Error>(self, name: &str) -> Result<ListV1, E> {
+                Ok(ListV1::Named(name.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<ListV1, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(items)).map(ListV1::Words)
+            }
+        }
+        deserializer.deserialize_any(ListVisitor)
+    }
+}
+
 impl<'de> Deserialize<'de> for BoundV1 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<BoundV1, D::Error> {
         struct BoundVisitor;
@@ -171,12 +211,8 @@ impl<'de> Deserialize<'de> for AnswerSetV1 {
                 f.write_str("a list of answers such as [\"{io}\"], or { list = ... } or { range = ... }")
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<AnswerSetV1, A::Error> {
-                let mut templates = Vec::new();
-                while let Some(template) = items.next_element()? {
-                    templates.push(template);
-                }
-                Ok(AnswerSetV1::Templates(templates))
+            fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<AnswerSetV1, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(items)).map(AnswerSetV1::Templates)
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<AnswerSetV1, A::Error> {

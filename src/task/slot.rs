@@ -1,7 +1,10 @@
 //! Slots: where a template's words and numbers come from, and which of them may stand together.
 
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::ops::Range;
 
 /// One choice for every slot, by slot index: a row of its list or table, or the number itself. [`UNSET`] where none is made.
 pub(crate) type Draw = Vec<i64>;
@@ -97,16 +100,37 @@ impl Slot {
 
 /// Every value of `slot` that goes together with what is already drawn.
 pub(crate) fn candidates(slots: &[Slot], slot: usize, draw: &Draw) -> Vec<i64> {
-    let allowed = |value: &i64| {
-        slots[slot]
-            .distinct_from
-            .iter()
-            .all(|&other| draw[other] == UNSET || !clash(slots, slot, *value, other, draw[other]))
-    };
-    match &slots[slot].values {
-        Values::Rows { rows, .. } => (0..rows.len() as i64).filter(allowed).collect(),
-        Values::Range(numbers) => numbers.list(draw).filter(allowed).collect(),
+    domain(slots, slot, draw).filter(|&value| fits(slots, slot, value, draw)).collect()
+}
+
+/// A random value of `slot` that goes together with what is already drawn.
+pub(crate) fn choose(slots: &[Slot], slot: usize, draw: &Draw, rng: &mut ChaCha8Rng) -> Option<i64> {
+    let domain = domain(slots, slot, draw);
+    if domain.is_empty() {
+        return None;
     }
+    // Most values fit, so that listing all of them is seldom needed.
+    for _ in 0..16 {
+        let value = rng.random_range(domain.clone());
+        if fits(slots, slot, value, draw) {
+            return Some(value);
+        }
+    }
+    let values = candidates(slots, slot, draw);
+    (!values.is_empty()).then(|| values[rng.random_range(0..values.len() as u64) as usize])
+}
+
+fn domain(slots: &[Slot], slot: usize, draw: &Draw) -> Range<i64> {
+    match &slots[slot].values {
+        Values::Rows { rows, .. } => 0..rows.len() as i64,
+        Values::Range(numbers) => numbers.low.at(draw)..numbers.high.at(draw) + 1,
+    }
+}
+
+fn fits(slots: &[Slot], slot: usize, value: i64, draw: &Draw) -> bool {
+    let excepted = matches!(&slots[slot].values, Values::Range(numbers) if numbers.except.contains(&value));
+    let clashes = |other: &usize| draw[*other] != UNSET && clash(slots, slot, value, *other, draw[*other]);
+    !excepted && !slots[slot].distinct_from.iter().any(clashes)
 }
 
 /// Whether two slots have a word or number in common: in columns of the same name if they share any, else in any column.
