@@ -129,7 +129,10 @@ fn pruned_circuits_keep_the_same_edges_and_score_the_same() {
     for (name, method) in [("EAP", Method::Eap), ("EAP-IG-inputs", Method::EapIg(eap_ig::Options::default()))] {
         let scores = scores(&reference, &method, 6, Prefix::Shared);
         for (size, expected) in reference.expected["faithfulness"][name].as_object().unwrap() {
-            let mask = prune(&reference.graph, &top_n(&reference.graph, &scores, size.parse().unwrap(), Rank::Absolute).unwrap());
+            let mask = prune(
+                &reference.graph,
+                &top_n(&reference.graph, &scores, size.parse().unwrap(), Rank::Absolute).unwrap(),
+            );
             assert_eq!(mask.count() as u64, expected[0].as_u64().unwrap(), "{name}, {size} edges");
             let (found, expected) = (bench.circuit(&mask).mean_metric(), expected[1].as_f64().unwrap());
             assert!((found - expected).abs() < 1e-4, "{name}, {size} edges: {found} instead of {expected}");

@@ -140,10 +140,11 @@ pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
     let select_start = Instant::now();
     let progress = Progress::text("selecting");
     let bench = Bench::new(&loaded.model, graph, task.metric, &scoring_pairs.pairs, Prefix::Shared);
-    let selected = discover::discover(graph, &scores, &bench, goal, command.ranking(), !command.no_refine, &mut |text| {
-        progress.say(text);
-    })
-    .map_err(penjing::Error::from)?;
+    let selected =
+        discover::discover(graph, &scores, &bench, goal, command.ranking(), !command.no_refine, &mut |text| {
+            progress.say(text);
+        })
+        .map_err(penjing::Error::from)?;
     drop(progress);
     let select_seconds = select_start.elapsed().as_secs_f64();
 
@@ -174,13 +175,7 @@ pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
             report.faithfulness
         ),
     };
-    let circuit = Circuit {
-        provenance,
-        graph: graph.clone(),
-        mask: selected.circuit,
-        scores,
-        report: Some(report),
-    };
+    let circuit = Circuit { provenance, graph: graph.clone(), mask: selected.circuit, scores, report: Some(report) };
     let seconds = start.elapsed().as_secs_f64();
     let record = run_record(
         &circuit.provenance,
@@ -215,7 +210,12 @@ pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
 }
 
 /// The document that `--json` prints.
-fn summary(circuit: &Circuit, report: &penjing::circuit::report::Report, seconds: f64, out: &std::path::Path) -> serde_json::Value {
+fn summary(
+    circuit: &Circuit,
+    report: &penjing::circuit::report::Report,
+    seconds: f64,
+    out: &std::path::Path,
+) -> serde_json::Value {
     let mut value = super::evaluate::summary(circuit, report);
     value["seconds"] = json!(seconds);
     value["out"] = json!(out);

@@ -70,7 +70,11 @@ pub fn run(command: &Evaluate, as_json: bool) -> anyhow::Result<Ended> {
     drop(progress);
     circuit.provenance.task.name = work.task.name;
     circuit.provenance.model.id = work.loaded.id;
-    if as_json { print_json(&summary(&circuit, &report))? } else { print(&table(&circuit, &report))? }
+    if as_json {
+        print_json(&summary(&circuit, &report))?
+    } else {
+        print(&table(&circuit, &report))?
+    }
     Ok(Ended::Done)
 }
 
@@ -105,7 +109,7 @@ pub fn table(circuit: &Circuit, report: &Report) -> String {
     let Circuit { graph, mask, scores, provenance, .. } = circuit;
     let share = 100.0 * mask.count() as f64 / graph.edge_count() as f64;
     let mut numbers = Table::new();
-    numbers.load_preset(presets::NOTHING);
+    numbers.load_style(presets::NOTHING);
     let [low, high] = report.faithfulness_interval;
     let mut row = |name: &str, value: String| {
         numbers.add_row([name.to_owned(), value]);
@@ -136,7 +140,7 @@ pub fn table(circuit: &Circuit, report: &Report) -> String {
         );
     }
     let mut edges = Table::new();
-    edges.load_preset(presets::NOTHING).set_header(["edge", "score", "cost of removal"]);
+    edges.load_style(presets::NOTHING).set_header(["edge", "score", "cost of removal"]);
     for column in [1, 2] {
         if let Some(column) = edges.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
@@ -146,11 +150,7 @@ pub fn table(circuit: &Circuit, report: &Report) -> String {
     costs.sort_by(|a, b| b.cost.total_cmp(&a.cost).then(a.edge.cmp(&b.edge)));
     let shown = 100;
     for cost in costs.iter().take(shown) {
-        edges.add_row([
-            graph.name(cost.edge),
-            format!("{:+.4}", scores.get(cost.edge)),
-            format!("{:+.4}", cost.cost),
-        ]);
+        edges.add_row([graph.name(cost.edge), format!("{:+.4}", scores.get(cost.edge)), format!("{:+.4}", cost.cost)]);
     }
     let more = match costs.len().saturating_sub(shown) {
         0 => String::new(),

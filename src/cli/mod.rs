@@ -19,7 +19,6 @@ mod term;
 mod work;
 
 use clap::{Parser, Subcommand};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Finds which attention heads and MLPs of a language model do a task, proves it, and draws the circuit
@@ -110,7 +109,7 @@ fn model_tokenizer(model: &str) -> anyhow::Result<penjing::tokenizer::Tokenizer>
     #[cfg(feature = "torch")]
     return Ok(penjing::model::load::load_tokenizer(model).map_err(penjing::Error::from)?);
     #[cfg(not(feature = "torch"))]
-    return Ok(penjing::tokenizer::Tokenizer::from_file(&PathBuf::from(model).join("tokenizer.json"))
+    return Ok(penjing::tokenizer::Tokenizer::from_file(&std::path::Path::new(model).join("tokenizer.json"))
         .map_err(penjing::Error::from)?);
 }
 
@@ -120,7 +119,9 @@ fn quiet_panics() {
         let text = panic.payload_as_str().unwrap_or("no message");
         let text = text.split("Exception raised from").next().unwrap_or(text).trim();
         let place = panic.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
-        eprintln!("error: internal error{place}: {text}\n\nhint: this is a bug in penjing; please report the command and this message");
+        eprintln!(
+            "error: internal error{place}: {text}\n\nhint: this is a bug in penjing; please report the command and this message"
+        );
         std::process::exit(2);
     }));
 }

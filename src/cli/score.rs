@@ -55,11 +55,16 @@ pub fn run(command: &Score, json: bool) -> anyhow::Result<Ended> {
         let mut edges = work.graph.edges().to_vec();
         edges.sort_by(|a, b| scores.get(*b).abs().total_cmp(&scores.get(*a).abs()).then(a.cmp(b)));
         let mut table = Table::new();
-        table.load_preset(comfy_table::presets::NOTHING).set_header(["edge", "score"]);
+        table.load_style(comfy_table::presets::NOTHING).set_header(["edge", "score"]);
         for &edge in edges.iter().take(20) {
             table.add_row([work.graph.name(edge), format!("{:+.4}", scores.get(edge))]);
         }
-        print(&format!("{table}\n\n{} edges scored by {} in {seconds:.1} s: {}", edges.len(), method.name(), out.join("scores.json").display()))?;
+        print(&format!(
+            "{table}\n\n{} edges scored by {} in {seconds:.1} s: {}",
+            edges.len(),
+            method.name(),
+            out.join("scores.json").display()
+        ))?;
     }
     Ok(Ended::Done)
 }
@@ -73,7 +78,7 @@ fn list(json: bool) -> anyhow::Result<Ended> {
         print_json(&json!({ "methods": methods }))?;
     } else {
         let mut table = Table::new();
-        table.load_preset(comfy_table::presets::NOTHING).set_header(["method", "what it is", "cost"]);
+        table.load_style(comfy_table::presets::NOTHING).set_header(["method", "what it is", "cost"]);
         for method in METHODS {
             table.add_row([method.name, method.about, method.passes]);
         }

@@ -57,7 +57,12 @@ impl Work {
     ///
     /// # Errors
     /// When the method cannot work on the task.
-    pub fn score(&self, method: &Method, scoring: &Scoring, pairs: &[TokenPair]) -> Result<(Scores, f64), penjing::Error> {
+    pub fn score(
+        &self,
+        method: &Method,
+        scoring: &Scoring,
+        pairs: &[TokenPair],
+    ) -> Result<(Scores, f64), penjing::Error> {
         let problem = Problem {
             model: &self.loaded.model,
             graph: &self.graph,
@@ -130,6 +135,9 @@ pub fn run_record(provenance: &Provenance, seconds: &[(&str, f64)]) -> Value {
 /// Says on stderr that the model is poor at the task, since then its circuit explains little.
 pub fn warn_if_poor(accuracy: f64, model: &str, task: &str) {
     if accuracy < 0.6 {
-        note(&format!("note: {model} gets only {:.0} % of the {task} prompts right; a circuit of it explains little", accuracy * 100.0));
+        note(&format!(
+            "note: {model} gets only {:.0} % of the {task} prompts right; a circuit of it explains little",
+            accuracy * 100.0
+        ));
     }
 }

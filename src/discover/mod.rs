@@ -125,8 +125,11 @@ pub fn discover(
         Goal::Faithfulness(target) => {
             let judge = Judge::new(bench, target)?;
             let found = search::smallest(graph, scores, ranking, &judge, progress)?;
-            let circuit =
-                if refine { minimise::minimise(graph, scores, &found.circuit, &judge, progress) } else { found.circuit };
+            let circuit = if refine {
+                minimise::minimise(graph, scores, &found.circuit, &judge, progress)
+            } else {
+                found.circuit
+            };
             Selected { circuit, ranked: found.ranked }
         }
     };

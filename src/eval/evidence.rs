@@ -21,9 +21,8 @@ pub struct Evidence<'a> {
 pub fn evidence(evidence: &Evidence, circuit: &EdgeMask, progress: &mut dyn FnMut(f64)) -> Report {
     let Evidence { bench, graph, seed, .. } = *evidence;
     let (model, ablated) = (bench.clean(), bench.ablated());
-    let normalised = |outcome: &Outcome| {
-        faithfulness(outcome.mean_metric(), ablated.mean_metric(), model.mean_metric())
-    };
+    let normalised =
+        |outcome: &Outcome| faithfulness(outcome.mean_metric(), ablated.mean_metric(), model.mean_metric());
     let whole = bench.circuit(circuit);
     let complement = bench.circuit(&circuit.complement(graph));
     let edges = circuit.edges(graph);

@@ -172,7 +172,9 @@ impl Kept {
                 .collect();
             flat.contains(&1.0).then(|| Tensor::from_slice(&flat).view([count as i64, sources as i64]))
         };
-        let read = |first: usize, count: usize| (first..first + count).any(|source| mask.0.row(source).iter().any(|&kept| kept));
+        let read = |first: usize, count: usize| {
+            (first..first + count).any(|source| mask.0.row(source).iter().any(|&kept| kept))
+        };
         let layers = (0..model.spec.layers)
             .map(|layer| {
                 let before = 1 + layer * (heads + 1);

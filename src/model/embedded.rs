@@ -8,8 +8,19 @@ pub struct Embedded {
     pub tokenizer: &'static [u8],
 }
 
+macro_rules! embed {
+    ($name:literal) => {
+        Embedded {
+            name: $name,
+            config: include_bytes!(concat!("../../models/", $name, "/config.json")),
+            weights: include_bytes!(concat!("../../models/", $name, "/model.safetensors")),
+            tokenizer: include_bytes!(concat!("../../models/", $name, "/tokenizer.json")),
+        }
+    };
+}
+
 /// All embedded models, smallest first.
-pub const MODELS: &[Embedded] = &[];
+pub const MODELS: &[Embedded] = &[embed!("toy-4l")];
 
 /// The embedded model of that name.
 pub fn find(name: &str) -> Option<&'static Embedded> {

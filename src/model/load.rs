@@ -156,8 +156,8 @@ fn assemble<E: Into<crate::Error>>(
     hasher.update(&files.headers);
     let config_hash = hasher.finalize().to_hex().to_string();
     let model = Model::from_files(spec, files)?;
-    let tokenizer =
-        tokenizer.map_err(|source| ModelError::Tokenizer { path: folder.join("tokenizer.json"), source: source.into() })?;
+    let tokenizer = tokenizer
+        .map_err(|source| ModelError::Tokenizer { path: folder.join("tokenizer.json"), source: source.into() })?;
     if tokenizer.vocab_size() > model.spec.vocab {
         return Err(ModelError::Vocabulary { tokenizer: tokenizer.vocab_size(), model: model.spec.vocab });
     }

@@ -48,8 +48,8 @@ impl TensorFiles {
             let file = File::open(&path).map_err(|source| ModelError::read(&path, source))?;
             // SAFETY: the mapping is private (copy-on-write). Another process that truncates the file while it is mapped
             // would still fault; that is the accepted price of not copying weights, as in every safetensors loader.
-            let map =
-                unsafe { memmap2::MmapOptions::new().map_copy(&file) }.map_err(|source| ModelError::read(&path, source))?;
+            let map = unsafe { memmap2::MmapOptions::new().map_copy(&file) }
+                .map_err(|source| ModelError::read(&path, source))?;
             files.add(Bytes::Mapped(map), &path)?;
         }
         Ok(files)
@@ -103,8 +103,7 @@ impl TensorFiles {
             }
             // SAFETY: the range was checked against the file's length and the shape when the header was read, f32 has no
             // invalid bit patterns, the pointer is aligned, and `Model` owns the mapping next to the tensors.
-            let tensor =
-                unsafe { Tensor::f_from_blob(bytes.as_ptr(), &entry.shape, &strides, kind, Device::Cpu) };
+            let tensor = unsafe { Tensor::f_from_blob(bytes.as_ptr(), &entry.shape, &strides, kind, Device::Cpu) };
             return Ok(Some(tensor.map_err(ModelError::torch)?));
         }
         let tensor = Tensor::f_from_data_size(bytes, &entry.shape, kind).map_err(ModelError::torch)?;

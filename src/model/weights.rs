@@ -177,13 +177,9 @@ impl Model {
             let shape: Vec<i64> = shape.iter().map(|&size| size as i64).collect();
             Tensor::randn(shape, (Kind::Float, Device::Cpu)) * 0.02
         };
-        let norm = || Norm {
-            gain: normal(&[spec.d_model]) + 1.0,
-            bias: normal(&[spec.d_model]),
-            epsilon: spec.norm_epsilon,
-        };
-        let linear =
-            |input: usize, output: usize| Linear { weight: normal(&[input, output]), bias: normal(&[output]) };
+        let norm =
+            || Norm { gain: normal(&[spec.d_model]) + 1.0, bias: normal(&[spec.d_model]), epsilon: spec.norm_epsilon };
+        let linear = |input: usize, output: usize| Linear { weight: normal(&[input, output]), bias: normal(&[output]) };
         let blocks = (0..spec.layers)
             .map(|_| Block {
                 attention_norm: norm(),
