@@ -14,7 +14,11 @@ const LIBTORCH_WANTED: &str = "2.11";
 /// When stdout is closed.
 pub fn run(as_json: bool) -> anyhow::Result<Ended> {
     let report = report();
-    if as_json { print_json(&report)? } else { print(&table(&report))? }
+    if as_json {
+        print_json(&report)?
+    } else {
+        print(&table(&report))?
+    }
     Ok(Ended::Done)
 }
 
@@ -193,7 +197,14 @@ fn table(report: &Value) -> String {
     }
     let models = &report["models"];
     row("models", format!("embedded: {}", list(&models["embedded"])));
-    row("", format!("Hugging Face cache: {} ({} models)", text(&models["hugging_face_cache"]), models["hugging_face_models"]));
+    row(
+        "",
+        format!(
+            "Hugging Face cache: {} ({} models)",
+            text(&models["hugging_face_cache"]),
+            models["hugging_face_models"]
+        ),
+    );
 
     let missing = report["missing"].as_array().map(Vec::as_slice).unwrap_or_default();
     lines.push(if missing.is_empty() { "\nnothing is missing".to_owned() } else { "\nmissing:".to_owned() });
@@ -230,7 +241,8 @@ mod tests {
         report["devices"] = json!(["cpu", "cuda:0"]);
         report["missing"] = json!([{ "what": "a thing", "hint": "get it" }]);
         let table = table(&report);
-        for part in ["2.11.0 (wanted: 2.11)", "/opt/lib/libtorch_cpu.so", "cpu, cuda:0", "  a thing\n    hint: get it"] {
+        for part in ["2.11.0 (wanted: 2.11)", "/opt/lib/libtorch_cpu.so", "cpu, cuda:0", "  a thing\n    hint: get it"]
+        {
             assert!(table.contains(part), "{part} not in\n{table}");
         }
     }
