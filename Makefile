@@ -1,0 +1,32 @@
+# `make` alone says what there is. Everything but `make setup` also works by hand: cargo needs no variable set.
+CARGO ?= cargo
+
+.PHONY: help setup demo test bench tools
+
+help:
+	@echo 'make setup   provide libtorch 2.11 as vendor/libtorch (docs/install.md)'
+	@echo 'make demo    set up, build, and find, prove and draw the circuit of a task'
+	@echo 'make test    set up, then formatting, lints, all tests, with and without libtorch'
+	@echo 'make bench   set up, then the benchmarks'
+
+tools:
+	@command -v $(CARGO) >/dev/null || { printf 'error: no cargo on PATH\n\nhint: install Rust 1.88 or newer from rustup.rs\n' >&2; exit 2; }
+	@command -v "$${CXX:-c++}" >/dev/null || { printf 'error: no C++ compiler on PATH\n\nhint: install one (Debian and Ubuntu: apt install g++; macOS: xcode-select --install)\n' >&2; exit 2; }
+	@command -v python3 >/dev/null || { printf 'error: no python3 on PATH\n\nhint: install it with pip (Debian and Ubuntu: apt install python3-pip)\n' >&2; exit 2; }
+
+setup: tools
+	@scripts/libtorch
+
+demo: setup
+	$(CARGO) build --release
+	$(CARGO) run --release --quiet -- discover ioi --model toy-4l
+
+test: setup
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) clippy --all-targets --no-default-features -- -D warnings
+	$(CARGO) test
+	$(CARGO) test --no-default-features
+
+bench: setup
+	$(CARGO) bench
