@@ -173,9 +173,9 @@ fn prompt(
         Some(false) => tokenizer.encode_plain(text)?,
         _ => tokenizer.encode(text)?,
     };
-    if encoding.ids[encoding.added..].iter().any(|&id| tokenizer.is_unknown(id)) {
-        let tokens = tokenizer.token_texts(&encoding.ids);
-        return Err(TokenizerError::Unknown { text: text.to_owned(), tokens }.into());
+    let unknown = tokenizer.unknown_words(text, &encoding);
+    if !unknown.is_empty() {
+        return Err(TokenizerError::Unknown { text: text.to_owned(), tokens: unknown }.into());
     }
     let mut record = match encoding.added {
         0 => Bos::None,

@@ -115,19 +115,27 @@ impl Tokenizer {
 
     /// The one token that `text` is.
     pub fn single(&self, text: &str) -> Result<u32, TokenizerError> {
-        let ids = self.encode_plain(text)?.ids;
-        match ids.as_slice() {
-            [id] if self.is_unknown(*id) => {
-                Err(TokenizerError::Unknown { text: text.to_owned(), tokens: self.token_texts(&ids) })
-            }
+        let encoding = self.encode_plain(text)?;
+        let unknown = self.unknown_words(text, &encoding);
+        if !unknown.is_empty() {
+            return Err(TokenizerError::Unknown { text: text.to_owned(), tokens: unknown });
+        }
+        match encoding.ids.as_slice() {
             [id] => Ok(*id),
-            _ => Err(TokenizerError::SeveralTokens { text: text.to_owned(), tokens: self.token_texts(&ids) }),
+            _ => Err(TokenizerError::SeveralTokens { text: text.to_owned(), tokens: self.token_texts(&encoding.ids) }),
         }
     }
 
     /// Whether the id stands for words outside the vocabulary.
     pub fn is_unknown(&self, id: u32) -> bool {
         self.unknown == Some(id)
+    }
+
+    /// The pieces of a text that the tokenizer's vocabulary does not have.
+    pub(crate) fn unknown_words(&self, text: &str, encoding: &Encoding) -> Vec<String> {
+        let tokens = encoding.ids.iter().zip(&encoding.offsets).skip(encoding.added);
+        let unknown = tokens.filter(|&(&id, _)| self.is_unknown(id));
+        unknown.map(|(_, &(start, end))| text.get(start..end).unwrap_or_default().to_owned()).collect()
     }
 
     /// A token as text, with its leading space; an id outside the vocabulary as `<id>`.

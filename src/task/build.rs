@@ -103,7 +103,14 @@ fn toml_error(error: toml::de::Error, source: Source) -> Box<Diagnostic> {
             .error(span, format!("`{}` is missing here", names[0]))
             .hinted(format!("add `{} = ...`", names[0]));
     }
-    source.error(span, message)
+    let message = message
+        .replace("expected i64", "expected a whole number")
+        .replace("expected a string", "expected text in quotes");
+    let hint = match message.split_once(", expected ") {
+        Some((kind, expected)) if kind.starts_with("invalid") => format!("write {expected}"),
+        _ => "mend the TOML here; https://toml.io describes it".into(),
+    };
+    source.error(span, message).hinted(hint)
 }
 
 /// The metric; logit difference, the field's usual one, if none is named.
@@ -133,7 +140,9 @@ pub(crate) fn unknown<'a>(
     known: impl IntoIterator<Item = &'a str>,
 ) -> Box<Diagnostic> {
     let known: Vec<&str> = known.into_iter().collect();
-    let hint = match nearest(typed, known.iter().copied()) {
+    // Very short names are near to anything; a slip has at least a letter in common with what was meant.
+    let near = nearest(typed, known.iter().copied()).filter(|near| near.chars().any(|letter| typed.contains(letter)));
+    let hint = match near {
         Some(near) => format!("did you mean `{near}`?"),
         None if known.is_empty() => format!("there is no {what} here to choose from"),
         None => format!("known: {}", known.join(", ")),

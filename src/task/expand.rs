@@ -408,38 +408,40 @@ impl Deck<'_> {
             _ if split == Split::All => return true,
             None => in_test_by_hash(clean),
             Some(splits) => {
-                splits.by.iter().map(|by| self.split_index(by, draw)).sum::<i64>().rem_euclid(splits.every) == 0
+                let mut indices = splits.by.iter().filter_map(|by| self.split_index(by, draw)).peekable();
+                match indices.peek() {
+                    // The frame shows nothing of what the task is split by.
+                    None => in_test_by_hash(clean),
+                    Some(_) => indices.sum::<i64>().rem_euclid(splits.every) == 0,
+                }
             }
         };
         test == (split == Split::Test)
     }
 
-    /// A function of the clean text: rows that look alike in this frame count as the first of them.
-    fn split_index(&self, by: &SplitBy, draw: &Draw) -> i64 {
+    /// `None` for a slot that the frame does not show. Rows that look alike in this frame count as the first of them, so
+    /// that the split is a function of the clean text.
+    fn split_index(&self, by: &SplitBy, draw: &Draw) -> Option<i64> {
         let slot = match by {
-            SplitBy::Frame => return self.index as i64,
+            SplitBy::Frame => return Some(self.index as i64),
             SplitBy::Slot(slot) => *slot,
         };
-        let shown: Vec<usize> = self
-            .frame
-            .parts
-            .iter()
-            .filter_map(|part| match part {
-                Part::Value { slot: used, column } if *used == slot => Some(*column),
-                _ => None,
-            })
-            .collect();
-        match &self.templates.slots[slot].values {
-            _ if shown.is_empty() => 0,
+        let shown = self.frame.parts.iter().filter_map(|part| match part {
+            Part::Value { slot: used, column } if *used == slot => Some(*column),
+            _ => None,
+        });
+        let shown: Vec<usize> = shown.collect();
+        let index = match &self.templates.slots[slot].values {
+            _ if shown.is_empty() => return None,
             Values::Range(numbers) if numbers.low.slot.is_none() => draw[slot] - numbers.low.offset,
-            Values::Range(_) => draw[slot],
-            Values::Rows { columns, .. } if columns.is_empty() => draw[slot],
-            Values::Rows { rows, .. } => {
+            Values::Rows { columns, rows, .. } if !columns.is_empty() => {
                 let drawn = &rows[draw[slot] as usize];
                 let alike = |row: &Vec<String>| shown.iter().all(|&column| row[column] == drawn[column]);
                 rows.iter().position(alike).map_or(draw[slot], |first| first as i64)
             }
-        }
+            Values::Range(_) | Values::Rows { .. } => draw[slot],
+        };
+        Some(index)
     }
 }
 
