@@ -10,7 +10,7 @@ help:
 	@echo 'make bench   set up, then the benchmarks'
 
 tools:
-	@command -v $(CARGO) >/dev/null || { printf 'error: no cargo on PATH\n\nhint: install Rust 1.88 or newer from rustup.rs\n' >&2; exit 2; }
+	@command -v $(CARGO) >/dev/null || { printf 'error: no cargo on PATH\n\nhint: install Rust 1.92 or newer from rustup.rs\n' >&2; exit 2; }
 	@command -v "$${CXX:-c++}" >/dev/null || { printf 'error: no C++ compiler on PATH\n\nhint: install one (Debian and Ubuntu: apt install g++; macOS: xcode-select --install)\n' >&2; exit 2; }
 	@command -v python3 >/dev/null || { printf 'error: no python3 on PATH\n\nhint: install it with pip (Debian and Ubuntu: apt install python3-pip)\n' >&2; exit 2; }
 

@@ -259,7 +259,7 @@ fn sources_pair_off_by_position_unit_and_prompt() {
     let other = tokens().narrow(0, 1, 1); // [1, pos]
     let mut record =
         Record::new([Site::BlockOut(Layer(0)), Site::Projection(Layer(1), penjing::model::spec::Branch::Key)]);
-    model.forward(Start::Tokens(&other), &Pass::LAST, &mut record);
+    let _ = model.forward(Start::Tokens(&other), &Pass::LAST, &mut record);
     let donor = Donor { recording: record.finish().expect("a recording"), prompts: prompts() };
     let supplies = Supplies { donors: [("other".to_string(), donor)].into(), ..Supplies::default() };
     let (logits, receipt) = edited(&model, "L0 = from L0@other", &supplies).expect("a run");
@@ -320,7 +320,7 @@ fn recorded_values_are_not_changed_by_later_edits() {
 /// Keys and values of the first `length` positions.
 fn prefix(model: &Model, length: usize) -> Past {
     let mut keep = KeepPast::default();
-    model.forward(Start::Tokens(&tokens().narrow(1, 0, length as i64)), &Pass::LAST, &mut keep);
+    let _ = model.forward(Start::Tokens(&tokens().narrow(1, 0, length as i64)), &Pass::LAST, &mut keep);
     keep.finish()
 }
 
@@ -355,10 +355,10 @@ fn a_tap_follows_passes_beyond_the_prompt() {
         PlanTap::new(&plan("L1.mlp:gen = zero"), &model.spec, &[Prompt::of_length(4)], &Supplies::default(), None)
             .expect("a tap");
     let mut keep = KeepPast::default();
-    model.forward(Start::Tokens(&tokens().narrow(1, 0, 4)), &Pass::LAST, &mut (&mut tap, &mut keep));
+    let _ = model.forward(Start::Tokens(&tokens().narrow(1, 0, 4)), &Pass::LAST, &mut (&mut tap, &mut keep));
     tap.end = 6;
     let pass = Pass { past: Some(&keep.finish()), read: Read::Last };
-    model.forward(Start::Tokens(&tokens().narrow(1, 4, 2)), &pass, &mut tap);
+    let _ = model.forward(Start::Tokens(&tokens().narrow(1, 4, 2)), &pass, &mut tap);
     assert_eq!(tap.finish().expect("a receipt").entries[0].positions, [3, 4, 5]);
 }
 
@@ -369,7 +369,7 @@ fn an_edit_that_touches_less_than_it_says_is_an_error() {
     let suffix = |text: &str| {
         let mut tap = PlanTap::new(&plan(text), &model.spec, &prompts(), &supplies, None).expect(text);
         let pass = Pass { past: Some(&past), read: Read::Last };
-        model.forward(Start::Tokens(&tokens().narrow(1, 3, 3)), &pass, &mut tap);
+        let _ = model.forward(Start::Tokens(&tokens().narrow(1, 3, 3)), &pass, &mut tap);
         tap.finish()
     };
     let error = suffix("L1.mlp = zero").expect_err("part of it is in the prefix");
@@ -385,13 +385,13 @@ fn an_edit_that_touches_less_than_it_says_is_an_error() {
 
     let value = Tensor::zeros([BATCH, TOKENS as i64, 32], (Kind::Float, Device::Cpu));
     let mut tap = PlanTap::new(&plan("L0.mlp = zero"), &model.spec, &prompts(), &supplies, None).expect("a tap");
-    model.forward(Start::Residual { layer: Layer(1), value }, &Pass::LAST, &mut tap);
+    let _ = model.forward(Start::Residual { layer: Layer(1), value }, &Pass::LAST, &mut tap);
     let error = tap.finish().expect_err("layer 0 was skipped");
     assert_eq!(error.to_string(), "`L0.mlp = zero` touched nothing: the run had no site `L0.mlp`");
     assert_eq!(error.hint().as_deref(), Some("the nearest site is `L1.mlp`"));
 
     let mut record = Record::new([Site::Mid(Layer(8))]);
-    model.forward(Start::Tokens(&tokens()), &Pass::LAST, &mut record);
+    let _ = model.forward(Start::Tokens(&tokens()), &Pass::LAST, &mut record);
     let error = record.finish().err().expect("there is no layer 8");
     assert_eq!(error.to_string(), "`read` touched nothing: the run had no site `L8.mid`");
     assert_eq!(error.hint().as_deref(), Some("the nearest site is `L2.mid`"));
@@ -418,7 +418,7 @@ fn runs_that_make_no_sense_are_refused() {
     assert_eq!(error.to_string(), "a batch of prompts of different length cannot run together (5 and 6 tokens)");
     let three = [0, 1, 2].map(|_| Prompt::of_length(6));
     let mut tap = PlanTap::new(&plan("L1 = zero"), &model.spec, &three, &supplies, None).expect("a tap");
-    model.forward(Start::Tokens(&tokens()), &Pass::LAST, &mut tap);
+    let _ = model.forward(Start::Tokens(&tokens()), &Pass::LAST, &mut tap);
     assert_eq!(
         tap.finish().expect_err("three for two").to_string(),
         "`L1 = zero`: 3 prompts were given for a batch of 2"
@@ -449,7 +449,7 @@ fn probes_read_what_they_name() {
     let sites: Vec<Site> =
         ["L*", "L1.H2.z", "L1.N5", "final"].iter().flat_map(|text| slices(text)).map(|slice| slice.site).collect();
     let mut record = Record::new(sites).keeping(Keep::Values);
-    model.forward(Start::Tokens(&tokens()), &Pass::LAST, &mut record);
+    let _ = model.forward(Start::Tokens(&tokens()), &Pass::LAST, &mut record);
     let recording = record.finish().expect("a recording");
     let probe = |text: &str| recording.probe(&parse::address(text).expect(text), &model.spec, &prompts());
     let (probed, receipt) = probe("L*").expect("a probe");

@@ -22,7 +22,7 @@ pub struct Subject {
     /// Seed of the pairs, of the bootstrap and of random circuits
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Threads of libtorch (default: one a core)
+    /// Threads of libtorch (default: one for narrow models, whose operations are too small to share, else one a core)
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
     /// Device: only `cpu` for now
@@ -85,11 +85,17 @@ impl Subject {
         }
         if let Some(threads) = self.threads {
             if threads == 0 {
-                return usage("--threads 0 cannot work".into(), "leave --threads out for one thread a core");
+                return usage("--threads 0 cannot work".into(), "leave --threads out");
             }
-            tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
         }
         Ok(())
+    }
+
+    /// Sets libtorch's threads for a model of this width.
+    pub fn set_threads(&self, d_model: usize) {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = self.threads.unwrap_or(if d_model < 512 { 1 } else { cores });
+        tch::set_num_threads(i32::try_from(threads).unwrap_or(1));
     }
 
     /// Where a command writes when `--out` is not given: `runs/<task>-<model>`.

@@ -31,6 +31,7 @@ impl Work {
         let task = task::resolve(&subject.task).map_err(penjing::Error::from)?;
         let loaded = model::load(&subject.model).map_err(penjing::Error::from)?;
         let spec = &loaded.model.spec;
+        subject.set_threads(spec.d_model);
         let graph = Graph::new(Dimensions { layers: spec.layers, heads: spec.heads, parallel: false });
         Ok(Work { task, loaded, graph })
     }

@@ -20,7 +20,7 @@ macro_rules! embed {
 }
 
 /// All embedded models, smallest first.
-pub const MODELS: &[Embedded] = &[embed!("toy-4l")];
+pub const MODELS: &[Embedded] = &[embed!("toy-2l"), embed!("toy-4l"), embed!("toy-6l")];
 
 /// The embedded model of that name.
 pub fn find(name: &str) -> Option<&'static Embedded> {
