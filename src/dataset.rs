@@ -163,12 +163,11 @@ fn token_pair(
     Ok((TokenPair { clean, corrupt, right, wrong, first_difference, positions, prompt }, record))
 }
 
+/// Ids, byte offsets of each token in the text, and what was done about BOS.
+type Tokens = (Vec<u32>, Vec<(usize, usize)>, Bos);
+
 /// A prompt's ids and the bytes that each covers.
-fn prompt(
-    text: &str,
-    tokenizer: &Tokenizer,
-    bos: Option<bool>,
-) -> Result<(Vec<u32>, Vec<(usize, usize)>, Bos), DatasetError> {
+fn prompt(text: &str, tokenizer: &Tokenizer, bos: Option<bool>) -> Result<Tokens, DatasetError> {
     let mut encoding = match bos {
         Some(false) => tokenizer.encode_plain(text)?,
         _ => tokenizer.encode(text)?,

@@ -2,7 +2,8 @@
 
 use super::Ended;
 use super::options::{Scoring, Subject};
-use super::term::{Progress, Usage, make_folder, note, print, print_json, write};
+use super::progress::Progress;
+use super::term::{Usage, make_folder, note, print, print_json, write};
 use super::work::{Work, run_record, warn_if_poor};
 use clap::Args;
 use penjing::circuit::file::{self, Circuit, Options, SelectionRecord};

@@ -2,7 +2,8 @@
 
 use super::Ended;
 use super::options::Subject;
-use super::term::{Progress, Usage, print, print_json};
+use super::progress::Progress;
+use super::term::{Usage, print, print_json};
 use super::work::Work;
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};

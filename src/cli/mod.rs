@@ -10,6 +10,8 @@ mod doctor;
 mod evaluate;
 #[cfg(feature = "torch")]
 mod options;
+#[cfg(feature = "torch")]
+mod progress;
 mod render;
 #[cfg(feature = "torch")]
 mod score;
@@ -109,7 +111,7 @@ fn model_tokenizer(model: &str) -> anyhow::Result<penjing::tokenizer::Tokenizer>
     #[cfg(feature = "torch")]
     return Ok(penjing::model::load::load_tokenizer(model).map_err(penjing::Error::from)?);
     #[cfg(not(feature = "torch"))]
-    return Ok(penjing::tokenizer::Tokenizer::from_file(&std::path::Path::new(model).join("tokenizer.json"))
+    return Ok(penjing::tokenizer::Tokenizer::from_file(std::path::Path::new(model).join("tokenizer.json"))
         .map_err(penjing::Error::from)?);
 }
 

@@ -83,10 +83,8 @@ impl Subject {
         if self.device != "cpu" {
             return usage(format!("device `{}` is not supported", self.device), "leave --device out, or say `cpu`");
         }
-        if let Some(threads) = self.threads {
-            if threads == 0 {
-                return usage("--threads 0 cannot work".into(), "leave --threads out");
-            }
+        if self.threads == Some(0) {
+            return usage("--threads 0 cannot work".into(), "leave --threads out");
         }
         Ok(())
     }

@@ -2,7 +2,8 @@
 //! of it all.
 
 use super::options::{Scoring, Subject};
-use super::term::{Progress, note};
+use super::progress::Progress;
+use super::term::note;
 use penjing::circuit::file::{MethodRecord, ModelRecord, Options, Provenance, TaskRecord};
 use penjing::dataset::{self, Dataset, TokenPair};
 use penjing::graph::scores::Scores;

@@ -162,7 +162,7 @@ impl Step {
             return Err(announced.missing(&self.edit, self.slice.site));
         }
         if let Some(position) = self.missed() {
-            let spans: Vec<String> = self.computed.iter().map(|range| written(range)).collect();
+            let spans: Vec<String> = self.computed.iter().map(written).collect();
             let (site, computed) = (self.slice.to_string(), spans.join(", "));
             return Err(RunError::NotReached { action: self.edit, site, position, computed });
         }

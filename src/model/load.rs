@@ -119,7 +119,7 @@ pub fn load(name: &str) -> Result<Loaded, ModelError> {
     }
     let config_path = folder.join("config.json");
     let config = std::fs::read(&config_path).map_err(|source| ModelError::read(&config_path, source))?;
-    let tokenizer = Tokenizer::from_file(&folder.join("tokenizer.json"));
+    let tokenizer = Tokenizer::from_file(folder.join("tokenizer.json"));
     let id = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
     let id = id.file_name().map_or_else(|| name.to_owned(), |id| id.to_string_lossy().into_owned());
     read_spec(&config, &config_path)?;

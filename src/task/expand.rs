@@ -447,5 +447,5 @@ impl Deck<'_> {
 
 /// Without `[splits]` a quarter of the clean texts, by their hash, is held out.
 fn in_test_by_hash(clean: &str) -> bool {
-    blake3::hash(clean.as_bytes()).as_bytes()[0] % 4 == 0
+    blake3::hash(clean.as_bytes()).as_bytes()[0].is_multiple_of(4)
 }
