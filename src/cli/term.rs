@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// Prints an error and, after a blank line, its hint.
 pub fn error(error: &anyhow::Error) {
-    let mut text = format!("error: {error:#}");
+    let mut text = format!("error: {error}");
     let hint = error.chain().find_map(|cause| cause.downcast_ref::<penjing::Error>()?.hint());
     let hint = hint.or_else(|| error.downcast_ref::<Usage>().map(|usage| usage.hint.clone()));
     if let Some(hint) = hint {
