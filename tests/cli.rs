@@ -1,0 +1,106 @@
+//! The command line as a user meets it: what a run writes, and what bad input is told.
+
+#![cfg(feature = "torch")]
+
+use assert_cmd::Command;
+use serde_json::Value;
+use std::path::Path;
+use tempfile::{TempDir, tempdir};
+
+const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/reference/gpt2");
+
+fn penjing(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_penjing"));
+    command.current_dir(folder);
+    command
+}
+
+/// Exit code 2, what went wrong and a hint on stderr, nothing on stdout, no backtrace.
+#[track_caller]
+fn refuses(folder: &TempDir, arguments: &[&str], parts: &[&str]) {
+    let output = penjing(folder.path()).args(arguments).output().unwrap();
+    let talk = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {talk}");
+    assert!(output.stdout.is_empty(), "{arguments:?} wrote data");
+    assert!(!talk.contains("Exception raised") && !talk.contains("panicked"), "{talk}");
+    for part in parts {
+        assert!(talk.contains(part), "{arguments:?} does not say `{part}`:\n{talk}");
+    }
+}
+
+#[test]
+fn discover_finds_proves_and_repeats_itself_byte_by_byte() {
+    let folder = tempdir().unwrap();
+    let run = |out: &str| -> Value {
+        let arguments =
+            ["discover", "ioi", "--pairs", "24", "--evidence-pairs", "24", "--random-circuits", "5", "--out", out];
+        let output = penjing(folder.path()).args(arguments).arg("--json").output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let found = run("first");
+    assert!(found["faithfulness"].as_f64().unwrap() >= 0.9, "{found}");
+    assert!(found["edges"].as_f64().unwrap() <= 0.15 * found["edges_total"].as_f64().unwrap(), "{found}");
+    assert!(found["random_mean"].as_f64().unwrap() < 0.3, "{found}");
+    run("second");
+    for file in ["circuit.json", "scores.json", "circuit.dot", "circuit.svg"] {
+        let read = |out: &str| std::fs::read(folder.path().join(out).join(file)).unwrap();
+        assert!(read("first") == read("second"), "{file} differs between two equal runs");
+    }
+    let names: Vec<_> =
+        std::fs::read_dir(folder.path().join("first")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 5, "{names:?}");
+}
+
+#[test]
+fn an_exact_number_of_edges_is_pruned_and_nothing_else() {
+    let folder = tempdir().unwrap();
+    let arguments =
+        ["discover", "ioi", "--edges", "40", "--no-refine", "--pairs", "8", "--evidence-pairs", "8", "--json"];
+    let output = penjing(folder.path()).args(arguments).output().unwrap();
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!((1..=40).contains(&found["edges"].as_u64().unwrap()), "{found}");
+}
+
+#[test]
+fn bad_usage_is_refused_with_a_hint() {
+    let folder = tempdir().unwrap();
+    let discover = |more: &[&'static str]| [&["discover", "ioi"], more].concat();
+    refuses(&folder, &discover(&["--edges", "0"]), &["0 edges", "hint: "]);
+    refuses(&folder, &discover(&["--edges", "480"]), &["480", "479", "hint: "]);
+    refuses(&folder, &discover(&["--model", "toy-41"]), &["`toy-41`", "hint: did you mean `toy-4l`?"]);
+    refuses(&folder, &discover(&["--method", "eap-gi"]), &["eap-gi", "hint: "]);
+    refuses(&folder, &discover(&["--pairs", "0"]), &["--pairs 0", "hint: "]);
+    refuses(&folder, &discover(&["--pairs", "100000000"]), &["100000000", "hint: "]);
+    refuses(&folder, &discover(&["--out", "/proc/none"]), &["/proc/none"]);
+    refuses(&folder, &["discover", "oi"], &["oi", "hint: "]);
+    refuses(&folder, &["discover", "missing.toml"], &["missing.toml", "hint: "]);
+    refuses(&folder, &["evaluate", "missing.json"], &["missing.json", "hint: "]);
+}
+
+#[test]
+fn a_damaged_model_folder_is_refused_by_name() {
+    let folder = tempdir().unwrap();
+    let model = folder.path().join("model");
+    let reset = || {
+        std::fs::create_dir_all(&model).unwrap();
+        for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+            std::fs::copy(Path::new(REFERENCE).join(name), model.join(name)).unwrap();
+        }
+    };
+    let arguments = ["discover", "ioi", "--model", "model"];
+    reset();
+    std::fs::remove_file(model.join("config.json")).unwrap();
+    refuses(&folder, &arguments, &["config.json", "hint: "]);
+    reset();
+    let weights = std::fs::read(model.join("model.safetensors")).unwrap();
+    std::fs::write(model.join("model.safetensors"), &weights[..weights.len() / 2]).unwrap();
+    refuses(&folder, &arguments, &["model.safetensors is damaged", "hint: "]);
+    reset();
+    let config = std::fs::read_to_string(model.join("config.json")).unwrap();
+    std::fs::write(model.join("config.json"), config.replace("\"n_embd\": 32", "\"n_embd\": 64")).unwrap();
+    refuses(&folder, &arguments, &["wrong shape: ", "wte.weight", "hint: "]);
+    std::fs::write(model.join("config.json"), config.replace("\"model_type\": \"gpt2\"", "\"model_type\": \"gpt3\""))
+        .unwrap();
+    refuses(&folder, &arguments, &["gpt3", "hint: the nearest supported family is `gpt2`"]);
+}
