@@ -198,7 +198,7 @@ pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
         print_json(&summary(&circuit, report, seconds, &out))?;
     } else {
         print(&super::evaluate::table(&circuit, report))?;
-        print(&format!("\n{seconds:.1} s; written to {}", out.display()))?;
+        print(&format!("\n{seconds:.1} s; the picture is {}, beside it the files", out.join("circuit.svg").display()))?;
     }
     if let Some(target) = missed {
         note(&format!(

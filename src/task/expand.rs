@@ -60,11 +60,25 @@ pub struct PromptPair {
     pub positions: IndexMap<String, Range<usize>>,
 }
 
+/// Draws longer than this are preceded by a count.
+const LONG_DRAW: usize = 20_000;
+
 /// Makes `pairs` prompt pairs with different clean texts. The same seed gives the same pairs, and a larger number of pairs
 /// begins with those of a smaller one.
 pub fn expand(task: &Task, expansion: &Expansion) -> Result<Vec<PromptPair>, TaskError> {
     if expansion.pairs == 0 {
         return Err(TaskError::NoPairs { task: task.name.clone() });
+    }
+    // Before a long draw it pays to count what there is to draw.
+    if expansion.pairs > LONG_DRAW {
+        let (possible, exact) = match capacity(task, expansion.split, expansion.corruption.as_deref())? {
+            Capacity::Exactly(possible) => (possible, true),
+            Capacity::AtMost(possible) => (usize::try_from(possible).unwrap_or(usize::MAX), false),
+        };
+        if possible < expansion.pairs {
+            let (task, split) = (task.name.clone(), expansion.split);
+            return Err(TaskError::TooFew { task, split, asked: expansion.pairs, possible, exact });
+        }
     }
     let mut rng = ChaCha8Rng::seed_from_u64(expansion.seed);
     let pairs = match &task.content {
