@@ -134,7 +134,8 @@ fn every_site_can_be_written_and_the_receipt_says_so() {
             let (logits, receipt) = edited(&model, &format!("{site}:{{1,4}} = {verb}"), &supplies).expect(site);
             assert!(largest_difference(&logits, &expected) > 1e-7, "{site} = {verb} changed nothing");
             // Causal: what happens at position 1 cannot reach position 0.
-            assert!(largest_difference(&logits.narrow(1, 0, 1), &expected.narrow(1, 0, 1)) == 0.0, "{site}");
+            let (first, wanted) = (logits.narrow(1, 0, 1), expected.narrow(1, 0, 1)); // [batch, 1, vocab]
+            assert!(largest_difference(&first, &wanted) < 1e-6, "{site} = {verb} reached an earlier position");
             let [entry] = receipt.entries.as_slice() else { panic!("one entry for {site}") };
             let width = if site.ends_with("pattern") { TOKENS } else { supplies.vectors[vector_for(site)].numel() };
             assert_eq!(entry.positions, [1, 4]);
@@ -265,9 +266,10 @@ fn sources_pair_off_by_position_unit_and_prompt() {
     let (logits, receipt) = edited(&model, "L0 = from L0@other", &supplies).expect("a run");
     let wanted = expected.narrow(0, 1, 1); // [1, pos, vocab]
     assert!(largest_difference(&logits, &wanted.expand_as(&logits)) < 1e-5);
-    // One row of the two was different.
-    assert_eq!((receipt.entries[0].values, receipt.entries[0].changed), (2 * TOKENS * 32, TOKENS * 32));
-    // Reversed twice is the identity; one source position serves several.
+    // One row of the two was different; the other may differ by rounding.
+    let entry = &receipt.entries[0];
+    assert!(entry.values == 2 * TOKENS * 32 && entry.changed >= TOKENS * 32 && entry.max_change > 1e-3, "{entry}");
+    // Positions pair off in the order written; one source position serves several.
     let of = |text: &str| edited(&model, text, &supplies).expect(text).0;
     let reversed = of("L0:{0,1,2,3,4,5} = from L0:{5,4,3,2,1,0}");
     assert!(largest_difference(&reversed, &expected) > 1e-4);

@@ -110,8 +110,16 @@ const ELSEWHERE: [(&str, &str); 21] = [
 ];
 
 fn did_you_mean(typed: &str, known: &[&str], otherwise: &str) -> String {
+    let sorted = |word: &str| {
+        let mut letters: Vec<char> = word.chars().collect();
+        letters.sort_unstable();
+        letters
+    };
     let elsewhere = ELSEWHERE.iter().find(|(theirs, ours)| *theirs == typed && known.contains(ours));
-    match elsewhere.map(|(_, ours)| *ours).or_else(|| nearest(typed, known.iter().copied())) {
+    // Swapped letters are two edits away, as far as many an unrelated word.
+    let swapped = || known.iter().copied().find(|word| sorted(word) == sorted(typed));
+    let near = elsewhere.map(|(_, ours)| *ours).or_else(swapped).or_else(|| nearest(typed, known.iter().copied()));
+    match near {
         Some(near) => format!("did you mean `{near}`?"),
         None => otherwise.into(),
     }
