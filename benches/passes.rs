@@ -86,7 +86,7 @@ fn floor(model: &Model, pairs: &[TokenPair]) -> Tensor {
         let flat: Vec<i64> = pairs.iter().flat_map(|pair| pick(pair).iter().map(|&id| i64::from(id))).collect();
         Tensor::from_slice(&flat).view([pairs.len() as i64, -1]) // [batch, pos]
     };
-    tch::no_grad(|| model.forward(Start::Tokens(&rows(&|pair| &pair.corrupt)), &Pass::LAST, &mut NoTap));
+    let _ = tch::no_grad(|| model.forward(Start::Tokens(&rows(&|pair| &pair.corrupt)), &Pass::LAST, &mut NoTap));
     let mut leaf = Leaf(Tensor::new());
     let logits = model.forward(Start::Tokens(&rows(&|pair| &pair.clean)), &Pass::LAST, &mut leaf); // [batch, 1, vocab]
     let sum = logits.narrow(2, 0, 2).sum(None::<Kind>); // []

@@ -40,6 +40,8 @@ const SITES: [&str; 15] = [
 ];
 
 fn model() -> Model {
+    // Tests run side by side: libtorch's operations must not each open a pool of threads as well.
+    tch::set_num_threads(1);
     let spec = Spec {
         family: "gpt2".into(),
         layers: 3,
