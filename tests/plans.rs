@@ -67,8 +67,7 @@ fn prompts() -> Vec<Prompt> {
 }
 
 fn vectors() -> Supplies {
-    tch::manual_seed(1);
-    let random = |length| Tensor::randn([length], (Kind::Float, Device::Cpu));
+    let random = |length: i64| scattered(length);
     let names = [("wide", 32), ("head", 8), ("one", 1)];
     Supplies { vectors: names.map(|(name, length)| (name.to_string(), random(length))).into(), ..Supplies::default() }
 }
@@ -102,8 +101,12 @@ fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
 
 /// A number that depends on all logits, with a large gradient: their inner product with fixed random weights.
 fn scalar(logits: &Tensor) -> Tensor {
-    tch::manual_seed(5);
-    (logits * Tensor::randn(logits.size(), (Kind::Float, Device::Cpu))).sum(Kind::Double)
+    (logits * scattered(logits.numel() as i64).view_as(logits)).sum(Kind::Double)
+}
+
+/// Numbers without a pattern. Not from libtorch's generator, which all tests of this process share.
+fn scattered(length: i64) -> Tensor {
+    ((Tensor::arange(length, (Kind::Float, Device::Cpu)) + 1.0) * 12.9898).sin() * 1.4 // [length]
 }
 
 #[test]
@@ -170,7 +173,7 @@ fn gradients_at_every_site_agree_with_finite_differences() {
             let (logits, _) = edited(&model, &format!("{site} = scale {factor}"), &Supplies::default()).expect(site);
             scalar(&logits).double_value(&[])
         };
-        let step = 1e-2;
+        let step = 4e-2;
         // Fourth order, so that a step large enough for f32 still has a small error.
         let (near, far) = (at(1.0 + step) - at(1.0 - step), at(1.0 + 2.0 * step) - at(1.0 - 2.0 * step));
         let numeric = (8.0 * near - far) / (12.0 * step);
