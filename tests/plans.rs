@@ -15,6 +15,7 @@ use penjing::model::site::Site;
 use penjing::model::spec::{Activation, Layer, Spec};
 use penjing::model::tap::{NoTap, Tap};
 use penjing::model::{KeepPast, Model, Pass, Past, Read, Start};
+use std::sync::Mutex;
 use tch::{Device, Kind, Tensor};
 
 const TOKENS: usize = 6;
@@ -54,7 +55,16 @@ fn model() -> Model {
         activation: Activation::GeluTanh,
         norm_epsilon: 1e-5,
     };
+    // libtorch has one random generator for all threads.
+    static GENERATOR: Mutex<()> = Mutex::new(());
+    let _alone = GENERATOR.lock();
     Model::random(spec, 7)
+}
+
+/// Numbers without a pattern that the model could share, the same in every thread.
+fn scattered(sizes: &[i64]) -> Tensor {
+    let count: i64 = sizes.iter().product();
+    (Tensor::arange(count, (Kind::Float, Device::Cpu)) * 1.7 + 0.3).sin().view(sizes) * 1.5
 }
 
 /// Two rows of different tokens: `[batch, pos]`.
@@ -67,9 +77,11 @@ fn prompts() -> Vec<Prompt> {
 }
 
 fn vectors() -> Supplies {
-    let random = |length: i64| scattered(length);
     let names = [("wide", 32), ("head", 8), ("one", 1)];
-    Supplies { vectors: names.map(|(name, length)| (name.to_string(), random(length))).into(), ..Supplies::default() }
+    Supplies {
+        vectors: names.map(|(name, length)| (name.to_string(), scattered(&[length]))).into(),
+        ..Supplies::default()
+    }
 }
 
 /// The name of a vector that fits a site.
@@ -99,14 +111,9 @@ fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
     (a - b).abs().max().double_value(&[])
 }
 
-/// A number that depends on all logits, with a large gradient: their inner product with fixed random weights.
+/// A number that depends on all logits, with a large gradient: their inner product with fixed weights.
 fn scalar(logits: &Tensor) -> Tensor {
-    (logits * scattered(logits.numel() as i64).view_as(logits)).sum(Kind::Double)
-}
-
-/// Numbers without a pattern. Not from libtorch's generator, which all tests of this process share.
-fn scattered(length: i64) -> Tensor {
-    ((Tensor::arange(length, (Kind::Float, Device::Cpu)) + 1.0) * 12.9898).sin() * 1.4 // [length]
+    (logits * scattered(&logits.size())).sum(Kind::Double)
 }
 
 #[test]
@@ -173,13 +180,13 @@ fn gradients_at_every_site_agree_with_finite_differences() {
             let (logits, _) = edited(&model, &format!("{site} = scale {factor}"), &Supplies::default()).expect(site);
             scalar(&logits).double_value(&[])
         };
-        let step = 4e-2;
-        // Fourth order, so that a step large enough for f32 still has a small error.
+        // Fourth order and a large step: in f32 the logits' rounding, divided by the step, is the larger error.
+        let step = 0.1;
         let (near, far) = (at(1.0 + step) - at(1.0 - step), at(1.0 + 2.0 * step) - at(1.0 - 2.0 * step));
         let numeric = (8.0 * near - far) / (12.0 * step);
         assert!(exact.abs() > 1e-6, "{site} has no gradient");
         assert!(
-            (exact - numeric).abs() < 1e-2 * exact.abs() + 2e-5,
+            (exact - numeric).abs() < 2e-3 * exact.abs() + 1e-5,
             "{site}: {exact} by the graph, {numeric} by differences"
         );
     }
@@ -198,9 +205,8 @@ fn gradients_flow_through_edits() {
         ["L0:1..3 = add 0.01*v", "L0.H1:-1 = set v", "L1.mid = project 0.5*v", "L1.H{0,2} = add 2*v; L1.H2 = scale 0.5"]
     {
         let gradients = Tensor::run_backward(&[run(text, &supplies)], &[&direction], false, false);
-        let along = direction.detach() * &gradients[0]; // [width]
         let exact = gradients[0].square().sum(Kind::Double).double_value(&[]);
-        assert!(exact > 0.0 && along.numel() == 32, "{text}");
+        assert!(exact > 0.0, "{text}");
         let moved = |step: f64| {
             let vector = direction.detach() + &gradients[0] * step;
             run(text, &Supplies { vectors: [("v".to_string(), vector)].into(), ..Supplies::default() })
