@@ -104,3 +104,12 @@ fn a_damaged_model_folder_is_refused_by_name() {
         .unwrap();
     refuses(&folder, &arguments, &["gpt3", "hint: the nearest supported family is `gpt2`"]);
 }
+
+#[test]
+fn the_readme_s_task_works_on_the_default_model() {
+    let readme = include_str!("../README.md");
+    let task = readme.split("```toml").nth(1).unwrap().split("```").next().unwrap();
+    let folder = tempdir().unwrap();
+    std::fs::write(folder.path().join("swap.toml"), task).unwrap();
+    penjing(folder.path()).args(["task", "check", "swap.toml", "--model", "toy-4l"]).assert().success();
+}

@@ -172,3 +172,19 @@ fn batch_size_threads_and_shared_prefix_change_nothing() {
         }
     }
 }
+
+#[test]
+fn edges_leaving_the_input_sum_to_the_metric_difference() {
+    let reference = reference();
+    let bench = bench(&reference, Prefix::Shared);
+    let difference = bench.clean().mean_metric() - bench.ablated().mean_metric();
+    let off = |steps| {
+        let method = Method::EapIg(eap_ig::Options { steps, endpoints: eap_ig::Endpoints::Corrupt });
+        let scores = scores(&reference, &method, 6, Prefix::Shared);
+        (f64::from(scores.values.row(0).sum()) - difference).abs()
+    };
+    // A sum over points at one end of each step errs in proportion to the step.
+    let (coarse, fine) = (off(10), off(160));
+    assert!(fine < coarse / 8.0, "{fine} with 160 steps, {coarse} with 10");
+    assert!(fine < 0.01 * difference.abs(), "{fine} off {difference}");
+}

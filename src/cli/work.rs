@@ -123,7 +123,7 @@ pub fn run_record(provenance: &Provenance, seconds: &[(&str, f64)]) -> Value {
         "schema": "penjing.run/1",
         "command": std::env::args().collect::<Vec<_>>(),
         "penjing": env!("CARGO_PKG_VERSION"),
-        "libtorch": "2.11",
+        "libtorch": option_env!("PENJING_LIBTORCH_VERSION"),
         "threads": provenance.threads,
         "task": provenance.task,
         "model": provenance.model,

@@ -71,13 +71,13 @@ pub fn expand(task: &Task, expansion: &Expansion) -> Result<Vec<PromptPair>, Tas
     }
     // Before a long draw it pays to count what there is to draw.
     if expansion.pairs > LONG_DRAW {
-        let (possible, exact) = match capacity(task, expansion.split, expansion.corruption.as_deref())? {
-            Capacity::Exactly(possible) => (possible, true),
-            Capacity::AtMost(possible) => (usize::try_from(possible).unwrap_or(usize::MAX), false),
+        let (possible, verb) = match capacity(task, expansion.split, expansion.corruption.as_deref())? {
+            Capacity::Exactly(possible) => (possible, "can make only"),
+            Capacity::AtMost(possible) => (usize::try_from(possible).unwrap_or(usize::MAX), "cannot make more than"),
         };
         if possible < expansion.pairs {
             let (task, split) = (task.name.clone(), expansion.split);
-            return Err(TaskError::TooFew { task, split, asked: expansion.pairs, possible, exact });
+            return Err(TaskError::TooFew { task, split, asked: expansion.pairs, possible, verb });
         }
     }
     let mut rng = ChaCha8Rng::seed_from_u64(expansion.seed);
@@ -93,12 +93,12 @@ pub fn expand(task: &Task, expansion: &Expansion) -> Result<Vec<PromptPair>, Tas
     if pairs.len() == expansion.pairs {
         return Ok(pairs);
     }
-    let (possible, exact) = match capacity(task, expansion.split, expansion.corruption.as_deref())? {
-        Capacity::Exactly(possible) => (possible, true),
-        Capacity::AtMost(_) => (pairs.len(), false),
+    let (possible, verb) = match capacity(task, expansion.split, expansion.corruption.as_deref())? {
+        Capacity::Exactly(possible) => (possible, "can make only"),
+        Capacity::AtMost(_) => (pairs.len(), "gave only"),
     };
     let (task, split) = (task.name.clone(), expansion.split);
-    Err(TaskError::TooFew { task, split, asked: expansion.pairs, possible, exact })
+    Err(TaskError::TooFew { task, split, asked: expansion.pairs, possible, verb })
 }
 
 /// The pairs of a data file in one split, each clean text once, in the order of the file.

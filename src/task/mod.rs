@@ -158,10 +158,10 @@ pub enum TaskError {
     NoPairs { task: String },
     #[error(
         "{asked} pairs were asked for, but task `{task}` {} {possible} distinct {}",
-        if *exact { "can make only" } else { "gave only" },
+        verb,
         of_split(*split)
     )]
-    TooFew { task: String, split: Split, asked: usize, possible: usize, exact: bool },
+    TooFew { task: String, split: Split, asked: usize, possible: usize, verb: &'static str },
 }
 
 fn of_split(split: Split) -> String {
