@@ -14,7 +14,8 @@ use penjing::graph::scores::Scores;
 use penjing::graph::{Dimensions, Graph};
 use penjing::measure::batch::Prefix;
 use penjing::metric::MetricKind;
-use penjing::model::tap::NoTap;
+use penjing::model::site::Site;
+use penjing::model::tap::{NoTap, Tap};
 use penjing::model::{Loaded, Pass, Start, load};
 use penjing::score::{Method, Problem, eap_ig, score};
 use penjing::task::PromptPair;
@@ -30,7 +31,11 @@ struct Reference {
 }
 
 fn reference() -> Reference {
-    let loaded = load(FOLDER).unwrap();
+    with_model(load(FOLDER).unwrap())
+}
+
+/// The reference's pairs on a model that has its tokenizer and sizes.
+fn with_model(loaded: Loaded) -> Reference {
     let read = |name: &str| std::fs::read_to_string(format!("{FOLDER}/{name}")).unwrap();
     let pairs: Vec<PromptPair> = read("pairs.jsonl")
         .lines()
@@ -165,10 +170,13 @@ fn batch_size_threads_and_shared_prefix_change_nothing() {
     let reference = reference();
     for method in [Method::Eap, Method::EapIg(eap_ig::Options::default()), Method::Exact] {
         let whole = scores(&reference, &method, 6, Prefix::Shared);
-        for (batch, prefix) in [(1, Prefix::Shared), (4, Prefix::Recomputed), (6, Prefix::Recomputed)] {
+        for (threads, batch, prefix) in
+            [(1, 1, Prefix::Shared), (2, 4, Prefix::Recomputed), (2, 6, Prefix::Shared), (1, 6, Prefix::Recomputed)]
+        {
+            tch::set_num_threads(threads);
             let other = scores(&reference, &method, batch, prefix);
             let worst = (&whole.values - &other.values).iter().fold(0f32, |worst, change| worst.max(change.abs()));
-            assert!(worst < 1e-5, "{method:?}, batches of {batch}, {prefix:?}: {worst}");
+            assert!(worst < 1e-5, "{method:?}, {threads} threads, batches of {batch}, {prefix:?}: {worst}");
         }
     }
 }
@@ -187,4 +195,68 @@ fn edges_leaving_the_input_sum_to_the_metric_difference() {
     let (coarse, fine) = (off(10), off(160));
     assert!(fine < coarse / 8.0, "{fine} with 160 steps, {coarse} with 10");
     assert!(fine < 0.01 * difference.abs(), "{fine} off {difference}");
+}
+
+/// The reference made linear: norms whose ε swamps the variance (their gain makes up for it), patterns that do not depend
+/// on the tokens, and ReLUs that are never cut off.
+fn linear_model(folder: &std::path::Path) -> Loaded {
+    let mut tensors = tch::Tensor::read_safetensors(format!("{FOLDER}/model.safetensors")).unwrap();
+    for (name, tensor) in &mut tensors {
+        if name.contains("ln_") && name.ends_with("weight") {
+            *tensor = &*tensor * 1e6;
+        } else if name.contains("attn.c_attn") {
+            let axis = tensor.dim() as i64 - 1;
+            let width = tensor.size()[axis as usize] / 3;
+            let _ = tensor.narrow(axis, 0, 2 * width).zero_(); // queries and keys
+        } else if name.ends_with("mlp.c_fc.bias") {
+            *tensor = &*tensor + 1.0;
+        } else if name.ends_with("mlp.c_fc.weight") {
+            // So that the shift by 1 is enough: a larger one would drown the differences in rounding.
+            *tensor = &*tensor * 0.1;
+        }
+    }
+    tch::Tensor::write_safetensors(&tensors, folder.join("model.safetensors")).unwrap();
+    let mut config: Value = serde_json::from_slice(&std::fs::read(format!("{FOLDER}/config.json")).unwrap()).unwrap();
+    config["activation_function"] = "relu".into();
+    config["layer_norm_epsilon"] = 1e12.into();
+    std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    std::fs::copy(format!("{FOLDER}/tokenizer.json"), folder.join("tokenizer.json")).unwrap();
+    load(folder.to_str().unwrap()).unwrap()
+}
+
+/// The smallest neuron before its ReLU.
+struct Smallest(f64);
+
+impl Tap for Smallest {
+    fn wants(&self, site: Site) -> bool {
+        matches!(site, Site::MlpPre(_))
+    }
+
+    fn at(&mut self, _: Site, value: tch::Tensor) -> tch::Tensor {
+        self.0 = self.0.min(value.min().double_value(&[]));
+        value
+    }
+}
+
+#[test]
+fn on_a_linear_model_eap_is_exact() {
+    let folder = tempfile::tempdir().unwrap();
+    let reference = with_model(linear_model(folder.path()));
+    let mut smallest = Smallest(f64::INFINITY);
+    for pair in &reference.dataset.pairs {
+        for tokens in [&pair.clean, &pair.corrupt] {
+            let tokens: Vec<i64> = tokens.iter().map(|&id| i64::from(id)).collect();
+            let tokens = tch::Tensor::from_slice(&tokens).unsqueeze(0); // [1, pos]
+            let _ = reference.loaded.model.forward(Start::Tokens(&tokens), &Pass::LAST, &mut smallest);
+        }
+    }
+    assert!(smallest.0 > 0.0, "a ReLU is cut off: {}", smallest.0);
+    let guess = scores(&reference, &Method::Eap, 6, Prefix::Shared);
+    let exact = scores(&reference, &Method::Exact, 6, Prefix::Shared);
+    let largest = exact.values.iter().fold(0f32, |largest, score| largest.max(score.abs()));
+    assert!(exact.values.iter().filter(|score| score.abs() > 1e-3 * largest).count() > 20, "too few edges matter");
+    for &edge in reference.graph.edges() {
+        let (guess, exact) = (guess.get(edge), exact.get(edge));
+        assert!((guess - exact).abs() < 1e-4 * largest, "{}: {guess}, exactly {exact}", reference.graph.name(edge));
+    }
 }
