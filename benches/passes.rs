@@ -5,11 +5,11 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use penjing::circuit::EdgeMask;
 use penjing::dataset::TokenPair;
 use penjing::eval::Bench;
-use penjing::graph::{Dimensions, Graph};
+use penjing::graph::{Dimensions, Graph, KvSlots};
 use penjing::measure::batch::Prefix;
 use penjing::metric::MetricKind;
 use penjing::model::site::Site;
-use penjing::model::spec::{Activation, Spec};
+use penjing::model::spec::Spec;
 use penjing::model::tap::{NoTap, Tap};
 use penjing::model::{Model, Pass, Start};
 use penjing::score::{Method, Problem, score};
@@ -20,21 +20,6 @@ use tch::{Kind, Tensor};
 const PAIRS: usize = 32;
 const LENGTH: usize = 20;
 const DIFFER_AT: usize = 12;
-
-fn spec(layers: usize, heads: usize, d_model: usize, vocab: usize) -> Spec {
-    Spec {
-        family: "gpt2".into(),
-        layers,
-        heads,
-        d_model,
-        d_head: d_model / heads,
-        d_mlp: 4 * d_model,
-        vocab,
-        context: 64,
-        activation: Activation::GeluTanh,
-        norm_epsilon: 1e-5,
-    }
-}
 
 /// Pairs that differ in one token, as indirect object identification's do.
 fn pairs(vocab: usize) -> Vec<TokenPair> {
@@ -94,9 +79,11 @@ fn floor(model: &Model, pairs: &[TokenPair]) -> Tensor {
 }
 
 fn passes(criterion: &mut Criterion) {
-    for (name, spec) in [("4x4x256", spec(4, 4, 256, 2048)), ("gpt2-small", spec(12, 12, 768, 50257))] {
+    for (name, spec) in
+        [("4x4x256", Spec::gpt2(4, 4, 256, 2048, 64)), ("gpt2-small", Spec::gpt2(12, 12, 768, 50257, 64))]
+    {
         let pairs = pairs(spec.vocab);
-        let graph = Graph::new(Dimensions { layers: spec.layers, heads: spec.heads, parallel: false });
+        let graph = Graph::new(Dimensions::of(&spec, KvSlots::default()));
         let model = Model::random(spec, 0);
         let metric = MetricKind::LogitDifference;
         let mut group = criterion.benchmark_group(name);

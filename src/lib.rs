@@ -17,6 +17,8 @@
 //! 7. [`eval`] runs a circuit and measures how faithful, complete and minimal it is.
 //! 8. [`render`] writes DOT and SVG.
 //!
+//! [`parity`] holds all of it against numbers that other implementations wrote down.
+//!
 //! `score`, `eval`, [`discover`] and the tensor side of `model` and `intervene` need libtorch and sit behind the default
 //! feature `torch`; everything else builds without it.
 
@@ -33,6 +35,8 @@ pub mod intervene;
 pub mod measure;
 pub mod metric;
 pub mod model;
+#[cfg(feature = "torch")]
+pub mod parity;
 pub mod render;
 #[cfg(feature = "torch")]
 pub mod score;

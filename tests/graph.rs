@@ -12,7 +12,7 @@ use penjing::graph::{Destination, Dimensions, Graph, Node, Slot, Source};
 use proptest::prelude::*;
 
 fn graph(layers: usize, heads: usize, parallel: bool) -> Graph {
-    Graph::new(Dimensions { layers, heads, parallel })
+    Graph::new(Dimensions { parallel, ..Dimensions::new(layers, heads) })
 }
 
 fn names(graph: &Graph) -> Vec<String> {
@@ -66,7 +66,8 @@ fn edges_come_in_the_order_of_the_convention() {
 }
 
 fn dimensions() -> impl Strategy<Value = Dimensions> {
-    (1usize..6, 1usize..6, any::<bool>()).prop_map(|(layers, heads, parallel)| Dimensions { layers, heads, parallel })
+    (1usize..6, 1usize..6, any::<bool>())
+        .prop_map(|(layers, heads, parallel)| Dimensions { parallel, ..Dimensions::new(layers, heads) })
 }
 
 /// A graph with scores that tie now and then.
@@ -100,7 +101,7 @@ fn masked() -> impl Strategy<Value = (Graph, EdgeMask)> {
 /// Whether something flows into a node and out of it, or need not.
 fn has_in_and_out(graph: &Graph, mask: &EdgeMask, node: Node) -> (bool, bool) {
     let edges = mask.edges(graph);
-    let into = edges.iter().any(|edge| graph.slot(edge.destination).node() == node);
+    let into = edges.iter().any(|edge| graph.readers(graph.slot(edge.destination)).contains(&node));
     let out = edges.iter().any(|edge| graph.node(edge.source) == node);
     (into || node == Node::Input, out || node == Node::Logits)
 }
@@ -112,7 +113,8 @@ fn prune_by_definition(graph: &Graph, mask: &EdgeMask) -> EdgeMask {
         let alive: Vec<Node> =
             graph.nodes().filter(|node| has_in_and_out(graph, &mask, *node) == (true, true)).collect();
         let edges = mask.edges(graph).into_iter().filter(|edge| {
-            alive.contains(&graph.node(edge.source)) && alive.contains(&graph.slot(edge.destination).node())
+            alive.contains(&graph.node(edge.source))
+                && graph.readers(graph.slot(edge.destination)).iter().any(|reader| alive.contains(reader))
         });
         let next = EdgeMask::of(graph, edges);
         if next == mask {
@@ -127,7 +129,7 @@ proptest! {
 
     #[test]
     fn the_closed_form_counts_the_edges(dimensions in dimensions()) {
-        let Dimensions { layers, heads, parallel } = dimensions;
+        let Dimensions { layers, heads, parallel, .. } = dimensions;
         let graph = Graph::new(dimensions);
         let before: usize = (0..layers).map(|layer| 1 + layer * (heads + 1)).sum();
         let own = if parallel { 0 } else { layers * heads };

@@ -12,7 +12,7 @@ use penjing::intervene::receipt::Receipt;
 use penjing::intervene::record::{Keep, Record};
 use penjing::intervene::run::{Donor, PlanTap, Supplies, run_plan};
 use penjing::model::site::Site;
-use penjing::model::spec::{Activation, Layer, Spec};
+use penjing::model::spec::{Layer, Spec};
 use penjing::model::tap::{NoTap, Tap};
 use penjing::model::{KeepPast, Model, Pass, Past, Read, Start};
 use std::sync::Mutex;
@@ -43,18 +43,7 @@ const SITES: [&str; 15] = [
 fn model() -> Model {
     // Tests run side by side: libtorch's operations must not each open a pool of threads as well.
     tch::set_num_threads(1);
-    let spec = Spec {
-        family: "gpt2".into(),
-        layers: 3,
-        heads: 4,
-        d_model: 32,
-        d_head: 8,
-        d_mlp: 64,
-        vocab: 40,
-        context: 16,
-        activation: Activation::GeluTanh,
-        norm_epsilon: 1e-5,
-    };
+    let spec = Spec { d_mlp: 64, ..Spec::gpt2(3, 4, 32, 40, 16) };
     // libtorch has one random generator for all threads.
     static GENERATOR: Mutex<()> = Mutex::new(());
     let _alone = GENERATOR.lock();

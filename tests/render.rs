@@ -12,7 +12,7 @@ use penjing::render::{self, Caption};
 use proptest::prelude::*;
 
 fn circuit(layers: usize, heads: usize, edges: &[(&str, f32)]) -> (Graph, EdgeMask, Scores) {
-    let graph = Graph::new(Dimensions { layers, heads, parallel: false });
+    let graph = Graph::new(Dimensions::new(layers, heads));
     let (mut mask, mut scores) = (EdgeMask::empty(&graph), Scores::zeros(&graph));
     for (name, score) in edges {
         let edge = graph.parse_edge(name).unwrap();
@@ -108,7 +108,7 @@ fn heads_stand_in_head_order_where_it_costs_no_crossing() {
 /// A random pruned circuit with scores of very different sizes.
 fn circuits() -> impl Strategy<Value = (Graph, EdgeMask, Scores)> {
     (1usize..6, 1usize..6, any::<bool>(), 1usize..120).prop_flat_map(|(layers, heads, parallel, edges)| {
-        let graph = Graph::new(Dimensions { layers, heads, parallel });
+        let graph = Graph::new(Dimensions { parallel, ..Dimensions::new(layers, heads) });
         prop::collection::vec(-1.0..1.0f32, graph.edge_count()).prop_map(move |values| {
             let mut scores = Scores::zeros(&graph);
             for (edge, value) in graph.edges().iter().zip(values) {

@@ -69,7 +69,7 @@ impl EapJson {
     /// The graph, the edges marked `in_graph`, and the scores. Edges that the file leaves out are outside and score 0.
     pub fn build(&self) -> Result<EapGraph, ContentError> {
         let EapConfig { n_layers, n_heads, parallel_attn_mlp, .. } = self.cfg;
-        let graph = build_graph(Dimensions { layers: n_layers, heads: n_heads, parallel: parallel_attn_mlp })?;
+        let graph = build_graph(Dimensions { parallel: parallel_attn_mlp, ..Dimensions::new(n_layers, n_heads) })?;
         let (mut mask, mut scores) = (EdgeMask::empty(&graph), Scores::zeros(&graph));
         for (name, EapEdge { score, in_graph, .. }) in &self.edges {
             let edge = graph.parse_edge(name)?;

@@ -93,10 +93,25 @@ pub struct CircuitV1 {
 pub struct GraphV1 {
     pub layers: usize,
     pub heads: usize,
+    /// Slots for keys (and for values) of a layer, where query heads share them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kv_slots: Option<usize>,
     pub parallel: bool,
+    /// Absent in models whose layers have no MLP.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub mlps: bool,
     pub sources: usize,
     pub destinations: usize,
     pub edges: usize,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_yes(flag: &bool) -> bool {
+    *flag
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -189,6 +204,8 @@ pub enum ContentError {
     Schema { found: String, expected: &'static str },
     #[error("{what} is {found}, but {layers} layers with {heads} heads have {expected}")]
     Count { what: &'static str, found: usize, expected: usize, layers: usize, heads: usize },
+    #[error("{heads} heads cannot share {kv_slots} heads of keys and values")]
+    Shared { heads: usize, kv_slots: usize },
     #[error("a graph of {0} edges is too large")]
     TooLarge(usize),
     #[error(transparent)]
@@ -208,7 +225,7 @@ impl Hint for ContentError {
             ContentError::Schema { expected, .. } => {
                 Some(format!("this version of penjing reads `{expected}`; the file may come from another version"))
             }
-            ContentError::Count { .. } | ContentError::Nodes => {
+            ContentError::Count { .. } | ContentError::Nodes | ContentError::Shared { .. } => {
                 Some("the file was edited or damaged; write it again".into())
             }
             ContentError::TooLarge(_) => Some("check `layers` and `heads`".into()),
@@ -221,14 +238,19 @@ impl Hint for ContentError {
 
 impl GraphV1 {
     pub fn new(graph: &Graph) -> GraphV1 {
-        let Dimensions { layers, heads, parallel } = graph.dimensions;
+        let Dimensions { layers, heads, kv_slots, parallel, mlps } = graph.dimensions;
+        let kv_slots = (kv_slots != heads).then_some(kv_slots);
         let (sources, destinations) = (graph.sources(), graph.destinations());
-        GraphV1 { layers, heads, parallel, sources, destinations, edges: graph.edge_count() }
+        GraphV1 { layers, heads, kv_slots, parallel, mlps, sources, destinations, edges: graph.edge_count() }
     }
 
     pub fn build(&self) -> Result<Graph, ContentError> {
-        let &GraphV1 { layers, heads, parallel, .. } = self;
-        let dimensions = Dimensions { layers, heads, parallel };
+        let &GraphV1 { layers, heads, kv_slots, parallel, mlps, .. } = self;
+        let kv_slots = kv_slots.unwrap_or(heads);
+        if kv_slots == 0 || !heads.is_multiple_of(kv_slots) {
+            return Err(ContentError::Shared { heads, kv_slots });
+        }
+        let dimensions = Dimensions { layers, heads, kv_slots, parallel, mlps };
         for (what, found, expected) in [
             ("`graph.sources`", self.sources, dimensions.sources()),
             ("`graph.destinations`", self.destinations, dimensions.destinations()),

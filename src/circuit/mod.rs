@@ -10,7 +10,7 @@ pub mod report;
 pub mod scores_file;
 pub mod select;
 
-use crate::graph::{Edge, Graph, Node};
+use crate::graph::{Edge, Graph, Node, Slot};
 use ndarray::{Array2, Zip};
 
 /// A set of edges, dense: `[source, destination]`. True only where the graph has an edge.
@@ -61,9 +61,26 @@ impl EdgeMask {
         let mut touched = vec![false; graph.sources() + 1];
         for edge in self.edges(graph) {
             touched[edge.source.0] = true;
-            touched[graph.vertex(graph.slot(edge.destination).node()).index()] = true;
+            for reader in self.readers(graph, graph.slot(edge.destination)) {
+                touched[graph.vertex(reader).index()] = true;
+            }
         }
         graph.nodes().zip(touched).filter_map(|(node, touched)| touched.then_some(node)).collect()
+    }
+
+    /// The nodes that use what a slot reads: of heads that share keys or values those that write an edge of the set, or
+    /// the first of them if none does.
+    pub fn readers(&self, graph: &Graph, slot: Slot) -> Vec<Node> {
+        let all = graph.readers(slot);
+        if all.len() == 1 {
+            return all;
+        }
+        let writes =
+            |node: &Node| graph.source(*node).is_some_and(|source| self.0.row(source.0).iter().any(|&kept| kept));
+        match all.iter().copied().filter(writes).collect::<Vec<_>>() {
+            writing if writing.is_empty() => all[..1].to_vec(),
+            writing => writing,
+        }
     }
 
     /// All edges of the graph that are not in this set.

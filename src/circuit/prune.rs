@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn dead_ends_go_one_after_another() {
-        let graph = Graph::new(Dimensions { layers: 3, heads: 1, parallel: false });
+        let graph = Graph::new(Dimensions::new(3, 1));
         let check = |before: &[&str], after: &[&str]| {
             let mask = EdgeMask::of(&graph, before.iter().map(|name| graph.parse_edge(name).unwrap()));
             let names: Vec<_> = prune(&graph, &mask).edges(&graph).into_iter().map(|edge| graph.name(edge)).collect();

@@ -110,7 +110,8 @@ pub fn greedy_by(graph: &Graph, scores: &Scores, n: usize, rank: Rank) -> Result
     let mut reached = vec![false; graph.structure.node_count()];
     let mut candidates = BinaryHeap::new();
     let mut newly_reached = Some(graph.vertex(Node::Logits));
-    for _ in 0..n {
+    let mut taken = 0;
+    while taken < n {
         if let Some(vertex) = newly_reached.take().filter(|vertex| !reached[vertex.index()]) {
             reached[vertex.index()] = true;
             candidates.extend(
@@ -122,7 +123,12 @@ pub fn greedy_by(graph: &Graph, scores: &Scores, n: usize, rank: Rank) -> Result
         }
         // Every node feeds the logits, so candidates run out only when all edges are taken.
         let Some((_, Reverse(best))) = candidates.pop() else { break };
+        // An edge into shared keys or values is a candidate once for each head that uses them.
+        if mask.contains(graph.structure[best]) {
+            continue;
+        }
         mask.insert(graph.structure[best]);
+        taken += 1;
         newly_reached = graph.structure.edge_endpoints(best).map(|(parent, _)| parent);
     }
     Ok(mask)
@@ -143,7 +149,7 @@ mod tests {
     use crate::graph::Dimensions;
 
     fn example() -> (Graph, Scores) {
-        let graph = Graph::new(Dimensions { layers: 2, heads: 1, parallel: false });
+        let graph = Graph::new(Dimensions::new(2, 1));
         let mut scores = Scores::zeros(&graph);
         for (name, score) in [
             ("input->a0.h0<v>", 0.9),
@@ -180,7 +186,7 @@ mod tests {
 
     #[test]
     fn ties_go_to_the_edge_inserted_first() {
-        let graph = Graph::new(Dimensions { layers: 2, heads: 2, parallel: false });
+        let graph = Graph::new(Dimensions::new(2, 2));
         let scores = Scores::zeros(&graph);
         let top = top_n(&graph, &scores, 4, Rank::Absolute).unwrap();
         assert_eq!(top.edges(&graph), graph.edges()[..4]);

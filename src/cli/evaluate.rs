@@ -1,7 +1,7 @@
 //! `penjing evaluate`: measures a circuit file on fresh pairs, and the table that `discover` prints too.
 
 use super::Ended;
-use super::options::Subject;
+use super::options::{KvArgument, Subject};
 use super::progress::Progress;
 use super::term::{Usage, print, print_json};
 use super::work::Work;
@@ -47,6 +47,11 @@ pub fn run(command: &Evaluate, as_json: bool) -> anyhow::Result<Ended> {
         corruption: command.corruption.clone(),
         seed: command.seed,
         threads: None,
+        kv: if circuit.graph.dimensions.kv_slots == circuit.graph.dimensions.heads {
+            KvArgument::QueryHeads
+        } else {
+            KvArgument::Native
+        },
         device: "cpu".into(),
     };
     let work = Work::load(&subject)?;

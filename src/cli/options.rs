@@ -2,6 +2,7 @@
 
 use super::term::Usage;
 use clap::Args;
+use penjing::graph::KvSlots;
 use penjing::score::{METHODS, Method, ScoreError, eap_ig};
 use std::path::PathBuf;
 
@@ -25,6 +26,9 @@ pub struct Subject {
     /// Threads of libtorch (default: one for narrow models, whose operations are too small to share, else one a core)
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    /// Slots for keys and values where query heads share them: one for every query head, or only those the model has
+    #[arg(long, value_enum, default_value = "query-heads")]
+    pub kv: KvArgument,
     /// Device: only `cpu` for now
     #[arg(long, default_value = "cpu")]
     pub device: String,
@@ -51,6 +55,21 @@ pub struct Scoring {
 pub enum EndpointsArgument {
     Corrupt,
     Clean,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq)]
+pub enum KvArgument {
+    QueryHeads,
+    Native,
+}
+
+impl From<KvArgument> for KvSlots {
+    fn from(argument: KvArgument) -> KvSlots {
+        match argument {
+            KvArgument::QueryHeads => KvSlots::PerQueryHead,
+            KvArgument::Native => KvSlots::Native,
+        }
+    }
 }
 
 impl Scoring {

@@ -33,7 +33,7 @@ impl Work {
         let loaded = model::load(&subject.model).map_err(penjing::Error::from)?;
         let spec = &loaded.model.spec;
         subject.set_threads(spec.d_model);
-        let graph = Graph::new(Dimensions { layers: spec.layers, heads: spec.heads, parallel: false });
+        let graph = Graph::new(Dimensions::of(spec, subject.kv.into()));
         Ok(Work { task, loaded, graph })
     }
 

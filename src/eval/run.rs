@@ -12,7 +12,7 @@
 
 use crate::circuit::EdgeMask;
 use crate::dataset::TokenPair;
-use crate::graph::Graph;
+use crate::graph::{Dimensions, Graph, Slot};
 use crate::measure::batch::{DIFFERENCE_BYTES, Prefix, batch_size, batches};
 use crate::measure::sources::Activations;
 use crate::measure::{Batch, metric};
@@ -81,7 +81,7 @@ impl<'a> Bench<'a> {
                 let clean = Activations::record(model, &batch.clean, past.as_ref());
                 let corrupt = Activations::record(model, &batch.corrupt, past.as_ref());
                 Prepared {
-                    corrupt_written: corrupt.written(model),
+                    corrupt_written: corrupt.written(model, graph.dimensions),
                     reference: clean.logits.log_softmax(-1, None::<Kind>),
                     clean_logits: clean.logits,
                     corrupt,
@@ -112,9 +112,9 @@ impl<'a> Bench<'a> {
             let mut tap = CircuitTap {
                 kept: &kept,
                 prepared,
+                model: self.model,
+                dimensions: self.graph.dimensions,
                 now_minus_corrupt: prepared.corrupt_written.zeros_like().view([rows[0], rows[1]]),
-                heads: self.model.spec.heads as i64,
-                d_model: self.model.spec.d_model as i64,
             };
             let pass = Pass { past: prepared.past.as_ref(), read: Read::Last };
             self.model.forward(Start::Tokens(&prepared.batch.clean), &pass, &mut tap).squeeze_dim(1)
@@ -154,7 +154,7 @@ struct Kept {
 }
 
 struct KeptLayer {
-    /// For q, k and v: `[head, source]`, or nothing where no head of the layer keeps an edge.
+    /// For q, k and v: `[slot, source]`, or nothing where no slot of the layer keeps an edge.
     branches: [Option<Tensor>; 3],
     mlp: Option<Tensor>, // [1, source]
     /// Whether anything in the circuit reads a head, or the MLP, of this layer.
@@ -164,30 +164,32 @@ struct KeptLayer {
 
 impl Kept {
     fn new(graph: &Graph, mask: &EdgeMask, model: &Model) -> Kept {
-        let heads = model.spec.heads;
-        let rows = |first: usize, count: usize, sources: usize| {
+        let dimensions = graph.dimensions;
+        let rows = |(first, count): (usize, usize), sources: usize| {
             let columns = first..first + count;
             let flat: Vec<f32> = columns
                 .flat_map(|column| (0..sources).map(move |source| f32::from(u8::from(mask.0[[source, column]]))))
                 .collect();
-            flat.contains(&1.0).then(|| Tensor::from_slice(&flat).view([count as i64, sources as i64]))
+            let shape = [count as i64, sources as i64];
+            flat.contains(&1.0).then(|| Tensor::from_slice(&flat).view(shape).to_device(model.device))
         };
         let read = |first: usize, count: usize| {
             (first..first + count).any(|source| mask.0.row(source).iter().any(|&kept| kept))
         };
         let layers = (0..model.spec.layers)
+            .map(Layer)
             .map(|layer| {
-                let before = 1 + layer * (heads + 1);
-                let first = layer * (3 * heads + 1);
+                let (before, heads) = (dimensions.before(layer), dimensions.heads);
+                let mlp = dimensions.mlps.then(|| graph.destination(Slot::Mlp(layer)));
                 KeptLayer {
-                    branches: Branch::ALL.map(|branch| rows(first + branch.index() * heads, heads, before)),
-                    mlp: rows(first + 3 * heads, 1, before + heads),
+                    branches: Branch::ALL.map(|branch| rows(dimensions.slots(layer, branch), before)),
+                    mlp: mlp.and_then(|mlp| rows((mlp.0, 1), graph.sources_before(mlp))),
                     heads_read: read(before, heads),
-                    mlp_read: read(before + heads, 1),
+                    mlp_read: dimensions.mlps && read(before + heads, 1),
                 }
             })
             .collect();
-        Kept { layers, logits: rows(graph.destinations() - 1, 1, graph.sources()) }
+        Kept { layers, logits: rows((graph.destinations() - 1, 1), graph.sources()) }
     }
 }
 
@@ -197,20 +199,43 @@ struct CircuitTap<'a> {
     prepared: &'a Prepared,
     /// Filled from the input upwards as the sources are computed: `[source, batch · pos · d_model]`.
     now_minus_corrupt: Tensor,
-    heads: i64,
-    d_model: i64,
+    model: &'a Model,
+    dimensions: Dimensions,
 }
 
 impl CircuitTap<'_> {
-    fn source(&self, layer: Layer) -> i64 {
-        1 + layer.0 as i64 * (self.heads + 1)
-    }
-
-    /// What the kept edges carry beyond the corrupt run: `[destination, batch, pos, d_model]`.
+    /// What the kept edges carry beyond the corrupt run: `[slot, batch, pos, d_model]`.
     fn carried(&self, kept: &Tensor) -> Tensor {
         let batch = self.prepared.batch.len() as i64;
         let sources = self.now_minus_corrupt.narrow(0, 0, kept.size()[1]); // [source, batch · pos · d_model]
-        kept.matmul(&sources).view([kept.size()[0], batch, -1, self.d_model])
+        let carried = if self.model.spec.placement.after() {
+            self.carried_through_norms(kept, &sources)
+        } else {
+            kept.matmul(&sources)
+        }; // [slot, batch · pos · d_model]
+        carried.view([kept.size()[0], batch, -1, self.model.spec.d_model as i64])
+    }
+
+    /// Where a norm follows the attention, the heads of a layer that a slot reads add up to a sum of its own, and the slot
+    /// gets the norm of that sum: `[slot, batch · pos · d_model]`.
+    fn carried_through_norms(&self, kept: &Tensor, sources: &Tensor) -> Tensor {
+        let (spec, heads) = (&self.model.spec, self.dimensions.heads);
+        let additive = kept.copy(); // [slot, source], heads left out
+        let mut carried = Tensor::zeros([kept.size()[0], sources.size()[1]], (Kind::Float, self.model.device));
+        for layer in (0..spec.layers).map(Layer).take_while(|&layer| {
+            // A slot's sources are a prefix: all heads of a layer or none of them.
+            self.dimensions.before(layer) + heads <= kept.size()[1] as usize
+        }) {
+            let first = self.dimensions.before(layer) as i64;
+            let reads = kept.narrow(1, first, heads as i64); // [slot, head]
+            let change = reads.matmul(&sources.narrow(0, first, heads as i64)); // [slot, batch · pos · d_model]
+            let change = change.view([kept.size()[0], -1, spec.d_model as i64]); // [slot, batch · pos, d_model]
+            let corrupt = self.prepared.corrupt.head_sums[layer.0].flatten(0, 1); // [batch · pos, d_model]
+            let norm = &self.model.weights.blocks[layer.0].attention_after;
+            carried += (norm.apply(&(change + &corrupt)) - norm.apply(&corrupt)).flatten(1, 2);
+            let _ = additive.narrow(1, first, heads as i64).zero_();
+        }
+        carried + additive.matmul(sources)
     }
 
     fn store(&self, first: i64, count: i64, written: &Tensor) {
@@ -234,13 +259,16 @@ impl Tap for CircuitTap<'_> {
         match site {
             Site::TokenEmbedding => self.store(0, 1, &value),
             Site::HeadOut(layer) => {
-                self.store(self.source(layer), self.heads, &value.permute([2, 0, 1, 3])); // [head, batch, pos, d_model]
+                let (first, heads) = (self.dimensions.before(layer), self.dimensions.heads);
+                self.store(first as i64, heads as i64, &value.permute([2, 0, 1, 3])); // [head, batch, pos, d_model]
             }
-            Site::MlpOut(layer) => self.store(self.source(layer) + self.heads, 1, &value),
+            Site::MlpOut(layer) => {
+                self.store((self.dimensions.before(layer) + self.dimensions.heads) as i64, 1, &value);
+            }
             Site::AttentionIn(layer, branch) => {
                 let base = corrupt.before_attention[layer.0].unsqueeze(2); // [batch, pos, 1, d_model]
                 return match &self.kept.layers[layer.0].branches[branch.index()] {
-                    Some(kept) => base + self.carried(kept).permute([1, 2, 0, 3]), // [batch, pos, head, d_model]
+                    Some(kept) => base + self.carried(kept).permute([1, 2, 0, 3]), // [batch, pos, slot, d_model]
                     None => base,
                 };
             }

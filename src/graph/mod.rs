@@ -8,14 +8,18 @@
 //! - slots, L(3H+1) + 1: for each layer the q of all heads, the k of all heads, the v of all heads, the MLP; then `logits`;
 //! - edges, 3H·Σ(1+l(H+1)) + Σ(1+l(H+1)+[H if sequential]) + 1 + L(H+1).
 //!
-//! petgraph owns the structure (a node's index is its source index, an edge's index its place in the insertion order);
-//! numbers on edges are dense `[source, destination]` matrices.
+//! Where query heads share keys and values, the shared ones can be slots themselves (`a3.kv0<k>`): see [`KvSlots`].
+//! Attention-only models have no MLP nodes.
+//!
+//! petgraph owns the structure: a node's index is its source index, an edge's index its place in the insertion order (an
+//! edge into shared keys or values stands there once for each head that uses them). Numbers on edges are dense
+//! `[source, destination]` matrices.
 
 mod name;
 pub mod scores;
 
 use crate::error::Hint;
-use crate::model::spec::{Branch, Head, Layer};
+use crate::model::spec::{Branch, Head, Layer, Spec};
 use petgraph::graph::{DiGraph, NodeIndex};
 
 /// The sizes that determine a graph.
@@ -23,30 +27,97 @@ use petgraph::graph::{DiGraph, NodeIndex};
 pub struct Dimensions {
     pub layers: usize,
     pub heads: usize,
+    /// Slots for keys, and as many for values, of a layer: `heads`, or fewer if query heads share them.
+    pub kv_slots: usize,
     /// Attention and MLP of a layer read the same residual stream (GPT-J, Pythia), so no head feeds its own layer's MLP.
     pub parallel: bool,
+    /// Whether layers have MLPs.
+    pub mlps: bool,
+}
+
+/// How the keys and values of grouped-query attention become slots.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum KvSlots {
+    /// Every query head has slots for keys and values of its own, as in the field's tools.
+    #[default]
+    PerQueryHead,
+    /// One slot for each head of keys or values that the model has.
+    Native,
 }
 
 impl Dimensions {
+    /// MLPs after the attention, and keys and values for every head.
+    pub fn new(layers: usize, heads: usize) -> Dimensions {
+        Dimensions { layers, heads, kv_slots: heads, parallel: false, mlps: true }
+    }
+
+    /// Those of a model.
+    pub fn of(spec: &Spec, kv: KvSlots) -> Dimensions {
+        let kv_slots = match kv {
+            KvSlots::PerQueryHead => spec.heads,
+            KvSlots::Native => spec.kv_heads,
+        };
+        Dimensions {
+            kv_slots,
+            parallel: spec.parallel,
+            mlps: spec.mlp.is_some(),
+            ..Dimensions::new(spec.layers, spec.heads)
+        }
+    }
+
+    /// The nodes of a layer that write.
+    pub fn writers(self) -> usize {
+        self.heads.saturating_add(usize::from(self.mlps))
+    }
+
+    /// The slots of a layer that read.
+    pub fn readers(self) -> usize {
+        self.heads.saturating_add(self.kv_slots.saturating_mul(2)).saturating_add(usize::from(self.mlps))
+    }
+
+    /// The number of nodes that write before a layer: the row of its first head.
+    pub fn before(self, layer: Layer) -> usize {
+        1 + layer.0 * self.writers()
+    }
+
+    /// The column of a layer's first slot.
+    pub fn first_slot(self, layer: Layer) -> usize {
+        layer.0 * self.readers()
+    }
+
+    /// The column of a layer's first slot of one branch, and how many there are.
+    pub fn slots(self, layer: Layer, branch: Branch) -> (usize, usize) {
+        let first = self.first_slot(layer);
+        match branch {
+            Branch::Query => (first, self.heads),
+            Branch::Key => (first + self.heads, self.kv_slots),
+            Branch::Value => (first + self.heads + self.kv_slots, self.kv_slots),
+        }
+    }
+
     /// The number of nodes that write.
     pub fn sources(self) -> usize {
-        self.layers.saturating_mul(self.heads.saturating_add(1)).saturating_add(1)
+        self.layers.saturating_mul(self.writers()).saturating_add(1)
     }
 
     /// The number of slots that read.
     pub fn destinations(self) -> usize {
-        self.layers.saturating_mul(self.heads.saturating_mul(3).saturating_add(1)).saturating_add(1)
+        self.layers.saturating_mul(self.readers()).saturating_add(1)
     }
 
     /// The number of edges, by the closed form. Saturates, so sizes read from a file can be judged before a graph is built.
     pub fn edges(self) -> usize {
-        let Dimensions { layers, heads, parallel } = self;
-        // Σ over layers of the sources before the layer, 1 + l(H+1).
+        let Dimensions { layers, heads, parallel, mlps, .. } = self;
+        // Σ over layers of the sources before the layer, 1 + l · writers.
         let pairs_of_layers = layers.saturating_mul(layers.saturating_sub(1)) / 2;
-        let before = layers.saturating_add(heads.saturating_add(1).saturating_mul(pairs_of_layers));
-        let own_heads = if parallel { 0 } else { layers.saturating_mul(heads) };
-        let slots_per_layer = heads.saturating_mul(3).saturating_add(1);
-        slots_per_layer.saturating_mul(before).saturating_add(own_heads).saturating_add(self.sources())
+        let before = layers.saturating_add(self.writers().saturating_mul(pairs_of_layers));
+        let own_heads = if parallel || !mlps { 0 } else { layers.saturating_mul(heads) };
+        self.readers().saturating_mul(before).saturating_add(own_heads).saturating_add(self.sources())
+    }
+
+    /// How many query heads share a slot of keys or values.
+    fn group(self) -> usize {
+        self.heads / self.kv_slots.max(1)
     }
 }
 
@@ -61,26 +132,20 @@ pub enum Node {
     Logits,
 }
 
-/// A place that reads the residual stream. Prints as `a3.h1<q>`, `m3`, `logits`.
+/// A place that reads the residual stream. Prints as `a3.h1<q>`, `a3.kv0<k>`, `m3`, `logits`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Slot {
     Head(Layer, Head, Branch),
+    /// Keys or values that several query heads share; the head is counted among those of keys and values.
+    Shared(Layer, Head, Branch),
     Mlp(Layer),
     Logits,
 }
 
 impl Slot {
-    pub fn node(self) -> Node {
-        match self {
-            Slot::Head(layer, head, _) => Node::Head(layer, head),
-            Slot::Mlp(layer) => Node::Mlp(layer),
-            Slot::Logits => Node::Logits,
-        }
-    }
-
     pub fn branch(self) -> Option<Branch> {
         match self {
-            Slot::Head(_, _, branch) => Some(branch),
+            Slot::Head(_, _, branch) | Slot::Shared(_, _, branch) => Some(branch),
             Slot::Mlp(_) | Slot::Logits => None,
         }
     }
@@ -109,6 +174,8 @@ pub enum GraphError {
     BadEdge(String),
     #[error("there is no {node} in a model of {layers} layers with {heads} heads")]
     NoSuchNode { node: String, layers: usize, heads: usize },
+    #[error("there is no {slot}: keys and values have {kv_slots} slots a layer")]
+    NoSuchSlot { slot: String, heads: usize, kv_slots: usize },
     #[error("there is no edge {0}: its source does not come before its destination in the residual stream")]
     NoSuchEdge(String),
 }
@@ -123,6 +190,10 @@ impl Hint for GraphError {
                 layers.saturating_sub(1),
                 heads.saturating_sub(1)
             ),
+            GraphError::NoSuchSlot { heads, kv_slots, .. } => match heads == kv_slots {
+                true => "every head of this graph has keys and values of its own: write `a0.h1<k>`".into(),
+                false => "query heads of this graph share keys and values: write `a0.kv0<k>`".into(),
+            },
             GraphError::NoSuchEdge(_) => {
                 "an edge goes to a later layer, to the logits, or from a head to its own layer's MLP unless the two run in parallel"
                     .into()
@@ -142,27 +213,24 @@ pub struct Graph {
 
 impl Graph {
     pub fn new(dimensions: Dimensions) -> Graph {
-        let Dimensions { layers, heads, parallel } = dimensions;
         let mut graph = Graph { dimensions, structure: DiGraph::new(), edges: Vec::new() };
         for source in 0..graph.sources() {
             graph.structure.add_node(graph.node(Source(source)));
         }
         graph.structure.add_node(Node::Logits);
 
-        for layer in (0..layers).map(Layer) {
-            let mlp = graph.destination(Slot::Mlp(layer));
-            let before = 1 + layer.0 * (heads + 1);
-            for source in (0..before).map(Source) {
-                for head in (0..heads).map(Head) {
-                    for branch in Branch::ALL {
-                        graph.add(source, graph.destination(Slot::Head(layer, head, branch)));
-                    }
+        for layer in (0..dimensions.layers).map(Layer) {
+            let attention = graph.attention_slots(layer);
+            for source in (0..dimensions.before(layer)).map(Source) {
+                for &slot in &attention {
+                    graph.add(source, slot);
                 }
-                if parallel {
-                    graph.add(source, mlp);
+                if dimensions.parallel && dimensions.mlps {
+                    graph.add(source, graph.destination(Slot::Mlp(layer)));
                 }
             }
-            if !parallel {
+            if !dimensions.parallel && dimensions.mlps {
+                let mlp = graph.destination(Slot::Mlp(layer));
                 for source in 0..graph.sources_before(mlp) {
                     graph.add(Source(source), mlp);
                 }
@@ -175,11 +243,42 @@ impl Graph {
         graph
     }
 
+    /// The slots of a layer's heads in insertion order: q, k and v of each; shared keys and values with the first of
+    /// their heads.
+    fn attention_slots(&self, layer: Layer) -> Vec<Destination> {
+        let dimensions = self.dimensions;
+        let mut slots = Vec::with_capacity(dimensions.readers());
+        for head in 0..dimensions.heads {
+            slots.push(Destination(dimensions.slots(layer, Branch::Query).0 + head));
+            if head % dimensions.group() == 0 {
+                for branch in [Branch::Key, Branch::Value] {
+                    slots.push(Destination(dimensions.slots(layer, branch).0 + head / dimensions.group()));
+                }
+            }
+        }
+        slots
+    }
+
     fn add(&mut self, source: Source, destination: Destination) {
         let edge = Edge { source, destination };
-        let child = self.vertex(self.slot(destination).node());
-        self.structure.add_edge(NodeIndex::new(source.0), child, edge);
+        for reader in self.readers(self.slot(destination)) {
+            let child = self.vertex(reader);
+            self.structure.add_edge(NodeIndex::new(source.0), child, edge);
+        }
         self.edges.push(edge);
+    }
+
+    /// The nodes that use what a slot reads: one, or the heads that share keys or values.
+    pub fn readers(&self, slot: Slot) -> Vec<Node> {
+        match slot {
+            Slot::Head(layer, head, _) => vec![Node::Head(layer, head)],
+            Slot::Shared(layer, shared, _) => {
+                let group = self.dimensions.group();
+                (shared.0 * group..(shared.0 + 1) * group).map(|head| Node::Head(layer, Head(head))).collect()
+            }
+            Slot::Mlp(layer) => vec![Node::Mlp(layer)],
+            Slot::Logits => vec![Node::Logits],
+        }
     }
 
     /// The number of nodes that write: the rows of a score matrix.
@@ -208,10 +307,10 @@ impl Graph {
 
     /// How many sources feed a slot. They are the first ones: the column of a mask is a prefix.
     pub fn sources_before(&self, destination: Destination) -> usize {
-        let Dimensions { heads, parallel, .. } = self.dimensions;
+        let dimensions = self.dimensions;
         match self.slot(destination) {
-            Slot::Head(layer, ..) => 1 + layer.0 * (heads + 1),
-            Slot::Mlp(layer) => 1 + layer.0 * (heads + 1) + if parallel { 0 } else { heads },
+            Slot::Head(layer, ..) | Slot::Shared(layer, ..) => dimensions.before(layer),
+            Slot::Mlp(layer) => dimensions.before(layer) + if dimensions.parallel { 0 } else { dimensions.heads },
             Slot::Logits => self.sources(),
         }
     }
@@ -221,59 +320,80 @@ impl Graph {
     }
 
     pub fn node(&self, source: Source) -> Node {
-        let heads = self.dimensions.heads;
+        let writers = self.dimensions.writers();
         let Some(index) = source.0.checked_sub(1) else { return Node::Input };
-        let layer = Layer(index / (heads + 1));
-        match index % (heads + 1) {
-            head if head < heads => Node::Head(layer, Head(head)),
+        let layer = Layer(index / writers);
+        match index % writers {
+            head if head < self.dimensions.heads => Node::Head(layer, Head(head)),
             _ => Node::Mlp(layer),
         }
     }
 
     /// The row of a node that writes; none for `logits` and for nodes that the model does not have.
     pub fn source(&self, node: Node) -> Option<Source> {
-        let heads = self.dimensions.heads;
+        let dimensions = self.dimensions;
         let index = match node {
             Node::Input => 0,
-            Node::Head(layer, head) => 1 + layer.0 * (heads + 1) + head.0,
-            Node::Mlp(layer) => 1 + layer.0 * (heads + 1) + heads,
+            Node::Head(layer, head) => dimensions.before(layer) + head.0,
+            Node::Mlp(layer) => dimensions.before(layer) + dimensions.heads,
             Node::Logits => return None,
         };
         self.has(node).then_some(Source(index))
     }
 
     pub fn slot(&self, destination: Destination) -> Slot {
-        let Dimensions { layers, heads, .. } = self.dimensions;
-        let layer = Layer(destination.0 / (3 * heads + 1));
+        let dimensions @ Dimensions { layers, heads, kv_slots, .. } = self.dimensions;
+        let layer = Layer(destination.0 / dimensions.readers());
         if layer.0 >= layers {
             return Slot::Logits;
         }
-        match destination.0 % (3 * heads + 1) {
+        let kv = |index, branch| match kv_slots == heads {
+            true => Slot::Head(layer, Head(index), branch),
+            false => Slot::Shared(layer, Head(index), branch),
+        };
+        match destination.0 % dimensions.readers() {
             index if index < heads => Slot::Head(layer, Head(index), Branch::Query),
-            index if index < 2 * heads => Slot::Head(layer, Head(index - heads), Branch::Key),
-            index if index < 3 * heads => Slot::Head(layer, Head(index - 2 * heads), Branch::Value),
+            index if index < heads + kv_slots => kv(index - heads, Branch::Key),
+            index if index < heads + 2 * kv_slots => kv(index - heads - kv_slots, Branch::Value),
             _ => Slot::Mlp(layer),
         }
     }
 
     /// The column of a slot. The slot must be one of this model's.
     pub fn destination(&self, slot: Slot) -> Destination {
-        let Dimensions { layers, heads, .. } = self.dimensions;
-        debug_assert!(self.has(slot.node()), "{slot} is not in {:?}", self.dimensions);
+        let dimensions = self.dimensions;
+        debug_assert!(self.has_slot(slot), "{slot} is not in {dimensions:?}");
         Destination(match slot {
-            Slot::Head(layer, head, branch) => layer.0 * (3 * heads + 1) + branch.index() * heads + head.0,
-            Slot::Mlp(layer) => layer.0 * (3 * heads + 1) + 3 * heads,
-            Slot::Logits => layers * (3 * heads + 1),
+            Slot::Head(layer, head, branch) | Slot::Shared(layer, head, branch) => {
+                dimensions.slots(layer, branch).0 + head.0
+            }
+            Slot::Mlp(layer) => dimensions.first_slot(layer) + dimensions.heads + 2 * dimensions.kv_slots,
+            Slot::Logits => dimensions.layers * dimensions.readers(),
         })
     }
 
     /// Whether the model has this node.
     pub fn has(&self, node: Node) -> bool {
-        let Dimensions { layers, heads, .. } = self.dimensions;
+        let Dimensions { layers, heads, mlps, .. } = self.dimensions;
         match node {
             Node::Input | Node::Logits => true,
             Node::Head(layer, head) => layer.0 < layers && head.0 < heads,
-            Node::Mlp(layer) => layer.0 < layers,
+            Node::Mlp(layer) => layer.0 < layers && mlps,
+        }
+    }
+
+    /// Whether the model has this slot.
+    pub fn has_slot(&self, slot: Slot) -> bool {
+        let Dimensions { layers, heads, kv_slots, .. } = self.dimensions;
+        match slot {
+            Slot::Head(layer, head, branch) => {
+                self.has(Node::Head(layer, head)) && (branch == Branch::Query || kv_slots == heads)
+            }
+            Slot::Shared(layer, head, branch) => {
+                layer.0 < layers && head.0 < kv_slots && kv_slots < heads && branch != Branch::Query
+            }
+            Slot::Mlp(layer) => self.has(Node::Mlp(layer)),
+            Slot::Logits => true,
         }
     }
 
@@ -289,7 +409,7 @@ mod tests {
 
     #[test]
     fn indices_follow_the_convention() {
-        let graph = Graph::new(Dimensions { layers: 2, heads: 4, parallel: false });
+        let graph = Graph::new(Dimensions::new(2, 4));
         let check = |slot: &str, index: usize, before: usize| {
             let slot: Slot = slot.parse().unwrap();
             assert_eq!(graph.destination(slot), Destination(index), "{slot}");
@@ -315,7 +435,7 @@ mod tests {
 
     #[test]
     fn petgraph_indices_are_source_and_insertion_indices() {
-        let graph = Graph::new(Dimensions { layers: 3, heads: 2, parallel: true });
+        let graph = Graph::new(Dimensions { parallel: true, ..Dimensions::new(3, 2) });
         for (source, node) in graph.nodes().take(graph.sources()).enumerate() {
             assert_eq!(graph.source(node), Some(Source(source)));
         }
@@ -324,7 +444,7 @@ mod tests {
             assert_eq!(graph.structure.edge_weight(index), Some(edge));
             let (parent, child) = graph.structure.edge_endpoints(index).unwrap();
             assert_eq!(graph.structure[parent], graph.node(edge.source));
-            assert_eq!(graph.structure[child], graph.slot(edge.destination).node());
+            assert_eq!([graph.structure[child]], graph.readers(graph.slot(edge.destination))[..]);
         }
         assert!(!petgraph::algo::is_cyclic_directed(&graph.structure));
     }

@@ -1,6 +1,6 @@
 //! Names of nodes, slots and edges. They print and parse without loss: one name per thing, one thing per name.
 
-use super::{Edge, Graph, GraphError, Node, Slot};
+use super::{Dimensions, Edge, Graph, GraphError, Node, Slot};
 use crate::model::spec::{Branch, Head, Layer};
 use std::fmt;
 use std::str::FromStr;
@@ -26,9 +26,11 @@ impl FromStr for Node {
 
 impl fmt::Display for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.branch() {
-            Some(branch) => write!(f, "{}<{branch}>", self.node()),
-            None => self.node().fmt(f),
+        match *self {
+            Slot::Head(layer, head, branch) => write!(f, "{}<{branch}>", Node::Head(layer, head)),
+            Slot::Shared(layer, head, branch) => write!(f, "a{}.kv{}<{branch}>", layer.0, head.0),
+            Slot::Mlp(layer) => Node::Mlp(layer).fmt(f),
+            Slot::Logits => Node::Logits.fmt(f),
         }
     }
 }
@@ -53,11 +55,14 @@ impl Graph {
             .split_once("->")
             .and_then(|(source, slot)| Some((parse_node(source)?, parse_slot(slot)?)))
             .ok_or_else(|| GraphError::BadEdge(text.to_owned()))?;
-        for node in [source, slot.node()] {
+        let Dimensions { layers, heads, kv_slots, .. } = self.dimensions;
+        for node in std::iter::once(source).chain(named(slot)) {
             if !self.has(node) {
-                let (layers, heads) = (self.dimensions.layers, self.dimensions.heads);
                 return Err(GraphError::NoSuchNode { node: node.to_string(), layers, heads });
             }
+        }
+        if !self.has_slot(slot) {
+            return Err(GraphError::NoSuchSlot { slot: slot.to_string(), heads, kv_slots });
         }
         let missing = || GraphError::NoSuchEdge(text.to_owned());
         let edge = Edge { source: self.source(source).ok_or_else(missing)?, destination: self.destination(slot) };
@@ -82,6 +87,9 @@ fn parse_node(text: &str) -> Option<Node> {
 fn parse_slot(text: &str) -> Option<Slot> {
     if let Some((node, branch)) = text.strip_suffix('>').and_then(|text| text.split_once('<')) {
         let branch = Branch::ALL.into_iter().find(|known| branch.chars().eq([known.letter()]))?;
+        if let Some((layer, head)) = node.strip_prefix('a').and_then(|node| node.split_once(".kv")) {
+            return Some(Slot::Shared(Layer(parse_index(layer)?), Head(parse_index(head)?), branch));
+        }
         return match parse_node(node)? {
             Node::Head(layer, head) => Some(Slot::Head(layer, head, branch)),
             _ => None,
@@ -94,6 +102,15 @@ fn parse_slot(text: &str) -> Option<Slot> {
     }
 }
 
+/// The node that a slot's name holds.
+fn named(slot: Slot) -> Option<Node> {
+    match slot {
+        Slot::Head(layer, head, _) => Some(Node::Head(layer, head)),
+        Slot::Mlp(layer) => Some(Node::Mlp(layer)),
+        Slot::Shared(..) | Slot::Logits => None,
+    }
+}
+
 /// A decimal number as printed: no sign and no leading zero, so that a thing has one name only.
 fn parse_index(text: &str) -> Option<usize> {
     let canonical = text == "0" || !text.starts_with('0');
@@ -103,11 +120,10 @@ fn parse_index(text: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::Dimensions;
 
     #[test]
     fn wrong_names_are_refused() {
-        let graph = Graph::new(Dimensions { layers: 2, heads: 4, parallel: false });
+        let graph = Graph::new(Dimensions::new(2, 4));
         let check = |text: &str, message: &str| {
             assert_eq!(graph.parse_edge(text).unwrap_err().to_string(), message);
         };
@@ -132,7 +148,7 @@ mod tests {
     #[test]
     fn parallel_blocks_have_no_edge_from_a_head_to_its_own_mlp() {
         let check = |parallel: bool, exists: bool| {
-            let graph = Graph::new(Dimensions { layers: 2, heads: 4, parallel });
+            let graph = Graph::new(Dimensions { parallel, ..Dimensions::new(2, 4) });
             assert_eq!(graph.parse_edge("a1.h3->m1").is_ok(), exists);
         };
         check(false, true);

@@ -109,6 +109,7 @@ fn layer(site: Site) -> usize {
     match site {
         BlockIn(Layer(l)) | AttentionIn(Layer(l), _) | Projection(Layer(l), _) | Pattern(Layer(l)) | Z(Layer(l)) => l,
         HeadOut(Layer(l)) | AttentionOut(Layer(l)) | Mid(Layer(l)) | MlpIn(Layer(l)) | MlpPre(Layer(l)) => l,
+        PerQueryHead(Layer(l), _) | HeadSum(Layer(l)) => l,
         MlpPost(Layer(l)) | MlpOut(Layer(l)) | BlockOut(Layer(l)) => l,
         TokenEmbedding | FinalIn | Logits => 0,
     }

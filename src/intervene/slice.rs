@@ -68,6 +68,7 @@ impl Place {
             return Ok(vec![SiteSlice { site, units: None }]);
         };
         let (units, count, kind) = match part {
+            Part::Head(heads, HeadPart::Key | HeadPart::Value) => (Some(heads), spec.kv_heads, "KV head"),
             Part::Head(heads, _) => (Some(heads), spec.heads, "head"),
             Part::Neuron(neurons, _) => (Some(neurons), spec.d_mlp, "neuron"),
             _ => (None, 0, ""),
@@ -149,6 +150,8 @@ fn name(site: Site, units: &str) -> String {
         Site::MlpPre(Layer(layer)) => format!("L{layer}.N{units}.pre"),
         Site::MlpPost(Layer(layer)) => format!("L{layer}.N{units}"),
         Site::AttentionIn(Layer(layer), branch) => format!("L{layer}.H{units}.{branch}.in"),
+        Site::PerQueryHead(Layer(layer), branch) => format!("L{layer}.H{units}.{branch}.per-query-head"),
+        Site::HeadSum(Layer(layer)) => format!("L{layer}.heads"),
         Site::MlpIn(Layer(layer)) => format!("L{layer}.mlp.in"),
     }
 }

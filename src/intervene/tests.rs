@@ -8,23 +8,12 @@ use super::receipt::{Receipt, Touched};
 use super::slice::{SiteSlice, site_name};
 use crate::error::Hint;
 use crate::model::site::Site;
-use crate::model::spec::{Activation, Branch, Layer, Spec};
+use crate::model::spec::{Branch, Layer, Spec};
 use indexmap::IndexMap;
 use proptest::prelude::*;
 
 fn spec() -> Spec {
-    Spec {
-        family: "gpt2".into(),
-        layers: 3,
-        heads: 4,
-        d_model: 16,
-        d_head: 4,
-        d_mlp: 64,
-        vocab: 50,
-        context: 12,
-        activation: Activation::GeluTanh,
-        norm_epsilon: 1e-5,
-    }
+    Spec::gpt2(3, 4, 16, 50, 12)
 }
 
 /// Text that is already in its shortest form prints back unchanged.

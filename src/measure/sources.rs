@@ -2,7 +2,11 @@
 //!
 //! Heads are kept as `z` (d_head a head) and expanded by W_O one layer at a time, so that a pass stores 1/H of what
 //! copies of the residual stream would take.
+//!
+//! Where a norm follows the attention (Gemma 2, OLMo 2), the heads of a layer add up before it: what a head writes is then
+//! its part of that sum, and what reaches the residual stream is the norm of the sum.
 
+use crate::graph::Dimensions;
 use crate::model::site::Site;
 use crate::model::spec::Layer;
 use crate::model::tap::Tap;
@@ -10,10 +14,13 @@ use crate::model::{Model, Pass, Past, Read, Start};
 use tch::{Kind, Tensor};
 
 /// Keeps, without gradients, what the sources wrote and what the destinations read.
+#[derive(Default)]
 pub struct Activations {
     pub embedding: Tensor, // [batch, pos, d_model]
     pub z: Vec<Tensor>,    // a layer: [batch, pos, head, d_head]
-    pub mlp: Vec<Tensor>,  // a layer: [batch, pos, d_model]
+    /// The sum of a layer's heads before a norm that follows it, `[batch, pos, d_model]`; empty without such norms.
+    pub head_sums: Vec<Tensor>,
+    pub mlp: Vec<Tensor>, // a layer: [batch, pos, d_model]
     /// The residual stream before each attention, `[batch, pos, d_model]` a layer.
     pub before_attention: Vec<Tensor>,
     /// The residual stream before each MLP, `[batch, pos, d_model]` a layer.
@@ -23,31 +30,32 @@ pub struct Activations {
     pub logits: Tensor, // [batch, vocab], last position
 }
 
-#[derive(Default)]
 struct Keep {
-    embedding: Tensor,
-    z: Vec<Tensor>,
-    mlp: Vec<Tensor>,
-    before_attention: Vec<Tensor>,
-    before_mlp: Vec<Tensor>,
-    last: Tensor,
+    kept: Activations,
+    head_sums: bool,
 }
 
 impl Tap for Keep {
     fn wants(&self, site: Site) -> bool {
         use Site::*;
-        matches!(site, TokenEmbedding | BlockIn(_) | Z(_) | MlpIn(_) | MlpOut(_) | FinalIn)
+        match site {
+            TokenEmbedding | BlockIn(_) | Z(_) | MlpIn(_) | MlpOut(_) | FinalIn => true,
+            HeadSum(_) => self.head_sums,
+            _ => false,
+        }
     }
 
     fn at(&mut self, site: Site, value: Tensor) -> Tensor {
-        let kept = value.detach();
+        let Keep { kept, .. } = self;
+        let seen = value.detach();
         match site {
-            Site::TokenEmbedding => self.embedding = kept,
-            Site::BlockIn(_) => self.before_attention.push(kept),
-            Site::Z(_) => self.z.push(kept),
-            Site::MlpIn(_) => self.before_mlp.push(kept),
-            Site::MlpOut(_) => self.mlp.push(kept),
-            Site::FinalIn => self.last = kept,
+            Site::TokenEmbedding => kept.embedding = seen,
+            Site::BlockIn(_) => kept.before_attention.push(seen),
+            Site::Z(_) => kept.z.push(seen),
+            Site::HeadSum(_) => kept.head_sums.push(seen),
+            Site::MlpIn(_) => kept.before_mlp.push(seen),
+            Site::MlpOut(_) => kept.mlp.push(seen),
+            Site::FinalIn => kept.last = seen,
             _ => {}
         }
         value
@@ -58,46 +66,65 @@ impl Activations {
     /// One pass without gradients over `tokens` `[batch, pos]`.
     pub fn record(model: &Model, tokens: &Tensor, past: Option<&Past>) -> Activations {
         let _no_grad = tch::no_grad_guard();
-        let mut keep = Keep::default();
+        let mut keep = Keep { kept: Activations::default(), head_sums: model.spec.placement.after() };
         let logits = model.forward(Start::Tokens(tokens), &Pass { past, read: Read::Last }, &mut keep);
-        let Keep { embedding, z, mlp, before_attention, before_mlp, last } = keep;
-        Activations { embedding, z, mlp, before_attention, before_mlp, last, logits: logits.squeeze_dim(1) }
-    }
-
-    /// What the heads of a layer wrote: `[head, batch · pos, d_model]`.
-    pub fn heads(&self, model: &Model, layer: Layer) -> Tensor {
-        heads_from_z(model, layer, &self.z[layer.0])
+        Activations { logits: logits.squeeze_dim(1), ..keep.kept }
     }
 
     /// Everything that the sources wrote: `[source, batch · pos · d_model]`, sources in graph order.
-    pub fn written(&self, model: &Model) -> Tensor {
+    pub fn written(&self, model: &Model, dimensions: Dimensions) -> Tensor {
         let (heads, d_model) = (model.spec.heads as i64, model.spec.d_model as i64);
         let rows = self.embedding.size()[0] * self.embedding.size()[1];
-        let sources = 1 + self.z.len() as i64 * (heads + 1);
+        let sources = dimensions.sources() as i64;
         let all = Tensor::empty([sources, rows, d_model], (Kind::Float, self.embedding.device())); // [source, batch · pos, d_model]
         all.select(0, 0).copy_(&self.embedding.flatten(0, 1));
-        for (index, mlp) in self.mlp.iter().enumerate() {
-            let first = 1 + index as i64 * (heads + 1);
-            all.narrow(0, first, heads).copy_(&self.heads(model, Layer(index)));
-            all.select(0, first + heads).copy_(&mlp.flatten(0, 1));
+        for (layer, z) in self.z.iter().enumerate() {
+            let first = dimensions.before(Layer(layer)) as i64;
+            all.narrow(0, first, heads).copy_(&heads_from_z(model, Layer(layer), z));
+            if let Some(mlp) = self.mlp.get(layer) {
+                all.select(0, first + heads).copy_(&mlp.flatten(0, 1));
+            }
         }
         all.view([sources, rows * d_model])
     }
 
     /// What the sources wrote in this run minus what they wrote in `other`: `[source, batch · pos · d_model]`.
-    pub fn written_minus(&self, other: &Activations, model: &Model) -> Tensor {
+    pub fn written_minus(&self, other: &Activations, model: &Model, dimensions: Dimensions) -> Tensor {
         let difference = |a: &[Tensor], b: &[Tensor]| a.iter().zip(b).map(|(a, b)| a - b).collect();
         // W_O is linear, so differences are taken in z, before the expansion.
         let apart = Activations {
             embedding: &self.embedding - &other.embedding,
             z: difference(&self.z, &other.z),
             mlp: difference(&self.mlp, &other.mlp),
-            before_attention: Vec::new(),
-            before_mlp: Vec::new(),
-            last: Tensor::new(),
-            logits: Tensor::new(),
+            ..Activations::default()
         };
-        apart.written(model)
+        apart.written(model, dimensions)
+    }
+
+    /// How the residual stream changes when one source alone carries what it wrote in `other`:
+    /// `[source, batch · pos · d_model]`. The difference of the two, except for heads before a norm.
+    pub fn replaced_by(&self, other: &Activations, model: &Model, dimensions: Dimensions) -> Tensor {
+        let changes = other.written_minus(self, model, dimensions);
+        for_heads(&changes, model, dimensions, |layer, change| {
+            let norm = &model.weights.blocks[layer.0].attention_after;
+            let sum = self.head_sums[layer.0].flatten(0, 1); // [batch · pos, d_model]
+            norm.apply(&(change + &sum)) - norm.apply(&sum)
+        });
+        changes
+    }
+}
+
+/// Rewrites, where a norm follows the attention, the rows of every layer's heads in `rows`
+/// `[source, batch · pos · d_model]`: `change` maps `[head, batch · pos, d_model]` to the same shape.
+pub fn for_heads(rows: &Tensor, model: &Model, dimensions: Dimensions, change: impl Fn(Layer, &Tensor) -> Tensor) {
+    if !model.spec.placement.after() {
+        return;
+    }
+    for layer in (0..model.spec.layers).map(Layer) {
+        let heads = model.spec.heads as i64;
+        let part = rows.narrow(0, dimensions.before(layer) as i64, heads); // [head, batch · pos · d_model]
+        let part = part.view([heads, -1, model.spec.d_model as i64]);
+        part.shallow_clone().copy_(&change(layer, &part));
     }
 }
 

@@ -1,10 +1,11 @@
 //! The transformer. Every [`Site`] is announced here (those of the attention in `attention.rs`) and nowhere else.
 
-use super::attention::attention;
+use super::attention::{Context, attention};
+use super::grid::Grid;
 use super::site::Site;
-use super::spec::{Activation, Branch, Layer, Spec};
+use super::spec::{Activation, Branch, Layer, Positions};
 use super::tap::Tap;
-use super::weights::{Block, Model};
+use super::weights::{Block, Model, wide};
 use tch::Tensor;
 
 /// Where a pass begins.
@@ -36,7 +37,7 @@ impl Pass<'_> {
     pub const ALL: Pass<'static> = Pass { past: None, read: Read::All };
 }
 
-/// Keys and values of a prefix, one `[batch, prefix, head, d_head]` a layer.
+/// Keys and values of a prefix as projected, one `[batch, prefix, kv_head, d_head]` a layer.
 pub struct Past {
     pub keys: Vec<Tensor>,
     pub values: Vec<Tensor>,
@@ -59,58 +60,105 @@ pub(super) fn see(tap: &mut impl Tap, site: Site, value: Tensor) -> Tensor {
 }
 
 impl Model {
-    /// Runs the model: logits `[batch, read positions, vocab]`.
+    /// Runs the model: logits `[batch, read positions, vocab_out]`.
     ///
     /// The caller keeps token ids below `spec.vocab` and the prompt (with its past) within `spec.context`.
     pub fn forward(&self, start: Start, pass: &Pass, tap: &mut impl Tap) -> Tensor {
         let residual = self.blocks(start, pass.past, tap); // [batch, pos, d_model]
+        self.read(&residual, pass.read, tap)
+    }
+
+    /// The logits `[batch, read positions, vocab_out]` of the residual stream `[batch, pos, d_model]` after the last block.
+    pub fn read(&self, residual: &Tensor, read: Read, tap: &mut impl Tap) -> Tensor {
         let last = residual.size()[1] - 1;
-        let read = match pass.read {
+        let read = match read {
             Read::Last => residual.narrow(1, last, 1), // [batch, 1, d_model]
             Read::All => residual.alias(),
         };
         let read = see(tap, Site::FinalIn, read);
         let normed = self.weights.final_norm.apply(&read); // [batch, read, d_model]
-        see(tap, Site::Logits, normed.matmul(&self.weights.unembedding.tr()))
+        let logits = self.weights.unembedding.apply(&normed); // [batch, read, vocab_out]
+        let logits = match self.spec.logit_cap {
+            Some(cap) => (logits / cap).tanh() * cap,
+            None => logits,
+        };
+        see(tap, Site::Logits, logits)
     }
 
     /// Runs the blocks alone: the residual stream `[batch, pos, d_model]` after the last.
     pub fn blocks(&self, start: Start, past: Option<&Past>, tap: &mut impl Tap) -> Tensor {
-        let (first, mut residual) = match start {
+        let (first, residual) = match start {
             Start::Tokens(tokens) => (0, self.embed(tokens, past, tap)),
             Start::Residual { layer, value } => (layer.0, value),
         };
-        for (index, block) in self.weights.blocks.iter().enumerate().skip(first) {
-            residual = block_forward(block, &self.spec, Layer(index), residual, past, tap);
+        self.some_blocks(first..self.spec.layers, residual, past, tap)
+    }
+
+    /// Runs some of the blocks on the residual stream `[batch, pos, d_model]` that enters the first of them.
+    pub fn some_blocks(
+        &self,
+        layers: std::ops::Range<usize>,
+        mut residual: Tensor,
+        past: Option<&Past>,
+        tap: &mut impl Tap,
+    ) -> Tensor {
+        if layers.is_empty() {
+            return residual;
+        }
+        let pos = residual.size()[1];
+        let grid = Grid::new(&self.spec, past.map_or(0, Past::len), pos, self.device);
+        let shortformer = match self.spec.positions {
+            Positions::Shortformer => self.positions(past, pos), // [pos, d_model]
+            Positions::Learned | Positions::InAttention => None,
+        };
+        let context = Context { spec: &self.spec, grid: &grid, past, shortformer: shortformer.as_ref() };
+        for layer in layers {
+            residual = block_forward(&self.weights.blocks[layer], &context, Layer(layer), residual, tap);
         }
         residual
     }
 
-    fn embed(&self, tokens: &Tensor, past: Option<&Past>, tap: &mut impl Tap) -> Tensor {
-        let tokens_embedded = Tensor::embedding(&self.weights.token_embedding, tokens, -1, false, false); // [batch, pos, d_model]
-        let tokens_embedded = see(tap, Site::TokenEmbedding, tokens_embedded);
+    /// The residual stream `[batch, pos, d_model]` of tokens `[batch, pos]` before the first block.
+    pub fn embed(&self, tokens: &Tensor, past: Option<&Past>, tap: &mut impl Tap) -> Tensor {
+        let embedded = wide(&Tensor::embedding(&self.weights.token_embedding, tokens, -1, false, false)); // [batch, pos, d_model]
+        let embedded = if self.spec.embedding_scale == 1.0 { embedded } else { embedded * self.spec.embedding_scale };
+        let embedded = see(tap, Site::TokenEmbedding, embedded);
+        match self.positions(past, tokens.size()[1]).filter(|_| self.spec.positions == Positions::Learned) {
+            Some(positions) => embedded + positions, // [batch, pos, d_model]
+            None => embedded,
+        }
+    }
+
+    /// The learned vectors of a pass's positions: `[pos, d_model]`.
+    fn positions(&self, past: Option<&Past>, pos: i64) -> Option<Tensor> {
         let offset = past.map_or(0, Past::len) as i64;
-        tokens_embedded + self.weights.position_embedding.narrow(0, offset, tokens.size()[1]) // [batch, pos, d_model]
+        self.weights.position_embedding.as_ref().map(|table| table.narrow(0, offset, pos))
     }
 }
 
-fn block_forward(
-    block: &Block,
-    spec: &Spec,
-    layer: Layer,
-    residual: Tensor,
-    past: Option<&Past>,
-    tap: &mut impl Tap,
-) -> Tensor {
+fn block_forward(block: &Block, context: &Context, layer: Layer, residual: Tensor, tap: &mut impl Tap) -> Tensor {
     let residual = see(tap, Site::BlockIn(layer), residual); // [batch, pos, d_model]
-    let added = attention(block, spec, layer, &residual, past, tap); // [batch, pos, d_model]
-    let residual = see(tap, Site::Mid(layer), residual + added);
+    let added = attention(block, context, layer, &residual, tap); // [batch, pos, d_model]
+    let middle = see(tap, Site::Mid(layer), &residual + added);
+    let Some((mlp, choices)) = block.mlp.as_ref().zip(context.spec.mlp) else {
+        return see(tap, Site::BlockOut(layer), middle);
+    };
     // An alias is a node of its own: its gradient is that of the MLP branch alone.
-    let input = see(tap, Site::MlpIn(layer), residual.alias());
-    let before = see(tap, Site::MlpPre(layer), block.mlp_in.apply(&block.mlp_norm.apply(&input))); // [batch, pos, d_mlp]
-    let after = see(tap, Site::MlpPost(layer), activate(spec.activation, &before)); // [batch, pos, d_mlp]
-    let added = see(tap, Site::MlpOut(layer), block.mlp_out.apply(&after)); // [batch, pos, d_model]
-    see(tap, Site::BlockOut(layer), residual + added)
+    let input = if context.spec.parallel { residual.alias() } else { middle.alias() };
+    let input = mlp.norm.apply(&see(tap, Site::MlpIn(layer), input)); // [batch, pos, d_model]
+    let after = match &mlp.gate {
+        None => {
+            let before = see(tap, Site::MlpPre(layer), mlp.input.apply(&input)); // [batch, pos, d_mlp]
+            activate(choices.activation, &before)
+        }
+        Some(gate) => {
+            let before = see(tap, Site::MlpPre(layer), gate.apply(&input)); // [batch, pos, d_mlp]
+            activate(choices.activation, &before) * mlp.input.apply(&input)
+        }
+    };
+    let after = see(tap, Site::MlpPost(layer), after); // [batch, pos, d_mlp]
+    let added = see(tap, Site::MlpOut(layer), mlp.after.apply(&mlp.output.apply(&after))); // [batch, pos, d_model]
+    see(tap, Site::BlockOut(layer), middle + added)
 }
 
 fn activate(activation: Activation, x: &Tensor) -> Tensor {
@@ -118,6 +166,7 @@ fn activate(activation: Activation, x: &Tensor) -> Tensor {
         Activation::GeluTanh => x.gelu("tanh"),
         Activation::Gelu => x.gelu("none"),
         Activation::Relu => x.relu(),
+        Activation::Silu => x.silu(),
     }
 }
 

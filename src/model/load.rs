@@ -1,9 +1,9 @@
 //! `MODEL` on the command line to a model that runs: an embedded toy's name or a Hugging Face folder.
 
-use super::config::read_spec;
-use super::embedded;
+use super::build::Origin;
 use super::safetensors::TensorFiles;
 use super::weights::Model;
+use super::{embedded, family};
 use crate::error::{Hint, nearest};
 use crate::tokenizer::Tokenizer;
 use std::path::{Path, PathBuf};
@@ -122,7 +122,7 @@ pub fn load(name: &str) -> Result<Loaded, ModelError> {
     let tokenizer = Tokenizer::from_file(folder.join("tokenizer.json"));
     let id = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
     let id = id.file_name().map_or_else(|| name.to_owned(), |id| id.to_string_lossy().into_owned());
-    read_spec(&config, &config_path)?;
+    family::read(&config, &config_path)?;
     assemble(&config, TensorFiles::open(folder)?, tokenizer, id, folder)
 }
 
@@ -150,12 +150,13 @@ fn assemble<E: Into<crate::Error>>(
     id: String,
     folder: &Path,
 ) -> Result<Loaded, ModelError> {
-    let spec = read_spec(config, &folder.join("config.json"))?;
+    let (spec, layout) = family::read(config, &folder.join("config.json"))?;
     let mut hasher = blake3::Hasher::new();
     hasher.update(config);
     hasher.update(&files.headers);
     let config_hash = hasher.finalize().to_hex().to_string();
-    let model = Model::from_files(spec, files)?;
+    let origin = Origin::Files { files, kind: None };
+    let model = Model::build(spec, &layout, origin, tch::Device::Cpu)?;
     let tokenizer = tokenizer
         .map_err(|source| ModelError::Tokenizer { path: folder.join("tokenizer.json"), source: source.into() })?;
     if tokenizer.vocab_size() > model.spec.vocab {

@@ -9,11 +9,15 @@ pub mod spec;
 #[cfg(feature = "torch")]
 mod attention;
 #[cfg(feature = "torch")]
-mod config;
+mod build;
 #[cfg(feature = "torch")]
 pub mod embedded;
 #[cfg(feature = "torch")]
+pub mod family;
+#[cfg(feature = "torch")]
 mod forward;
+#[cfg(feature = "torch")]
+mod grid;
 #[cfg(feature = "torch")]
 pub mod load;
 #[cfg(feature = "torch")]

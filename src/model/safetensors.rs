@@ -1,6 +1,6 @@
 //! Reads tensors out of one or several memory-mapped safetensors files.
 //!
-//! Little-endian f32 tensors borrow the mapping; other types are converted to f32 once, at loading.
+//! Tensors borrow the mapping where they can, so that loading touches only headers.
 
 use super::load::ModelError;
 use safetensors::{Dtype, SafeTensors};
@@ -83,7 +83,8 @@ impl TensorFiles {
         self.entries.get(name).map(|entry| entry.shape.as_slice())
     }
 
-    /// The tensor as f32 on the CPU. It may borrow the mapping: whoever keeps the tensor keeps `self` too.
+    /// The tensor in the file's type on the CPU (f64 as f32). It may borrow the mapping: whoever keeps the tensor keeps
+    /// `self` too.
     pub fn tensor(&self, name: &str) -> Result<Option<Tensor>, ModelError> {
         let Some(entry) = self.entries.get(name) else { return Ok(None) };
         let kind = match entry.dtype {
@@ -96,18 +97,19 @@ impl TensorFiles {
         let shard = &self.shards[entry.shard];
         let bytes = &shard.as_slice()[entry.bytes.clone()];
         let mapped = matches!(shard, Bytes::Mapped(_));
-        if mapped && kind == Kind::Float && (bytes.as_ptr() as usize).is_multiple_of(align_of::<f32>()) {
+        if mapped && kind != Kind::Double && (bytes.as_ptr() as usize).is_multiple_of(kind.elt_size_in_bytes()) {
             let mut strides = vec![1; entry.shape.len()];
             for axis in (1..entry.shape.len()).rev() {
                 strides[axis - 1] = strides[axis] * entry.shape[axis];
             }
-            // SAFETY: the range was checked against the file's length and the shape when the header was read, f32 has no
-            // invalid bit patterns, the pointer is aligned, and `Model` owns the mapping next to the tensors.
+            // SAFETY: the range was checked against the file's length and the shape when the header was read, floating point
+            // numbers have no invalid bit patterns, the pointer is aligned, and `Model` owns the mapping next to the tensors.
             let tensor = unsafe { Tensor::f_from_blob(bytes.as_ptr(), &entry.shape, &strides, kind, Device::Cpu) };
             return Ok(Some(tensor.map_err(ModelError::torch)?));
         }
         let tensor = Tensor::f_from_data_size(bytes, &entry.shape, kind).map_err(ModelError::torch)?;
-        Ok(Some(tensor.f_to_kind(Kind::Float).map_err(ModelError::torch)?))
+        let kind = if kind == Kind::Double { Kind::Float } else { kind };
+        Ok(Some(tensor.f_to_kind(kind).map_err(ModelError::torch)?))
     }
 }
 

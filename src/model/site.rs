@@ -11,10 +11,15 @@ pub enum Site {
     /// The residual stream that enters a block: `[batch, pos, d_model]`.
     BlockIn(Layer),
     /// The residual stream as one branch of the attention sees it, before the norm:
-    /// `[batch, pos, 1, d_model]`. A tap may return `[batch, pos, head, d_model]` to give every head an input of its own.
+    /// `[batch, pos, 1, d_model]`. A tap may return `[batch, pos, head, d_model]` to give every head an input of its own, or
+    /// `[batch, pos, kv_head, d_model]` to give one to every head of keys or values.
     AttentionIn(Layer, Branch),
-    /// Queries, keys or values after projection: `[batch, pos, head, d_head]`.
+    /// Queries, keys or values after projection: `[batch, pos, head, d_head]`, keys and values in the model's own number
+    /// of heads (`kv_heads`).
     Projection(Layer, Branch),
+    /// The same, keys and values repeated so that every query head has its own: `[batch, pos, head, d_head]`. Announced
+    /// only to a tap that wants it.
+    PerQueryHead(Layer, Branch),
     /// Attention probabilities: `[batch, head, query, key]`. Announced only to a tap that wants it.
     Pattern(Layer),
     /// The pattern-weighted values: `[batch, pos, head, d_head]`.
@@ -22,23 +27,26 @@ pub enum Site {
     /// What each head adds to the residual stream, without the shared output bias:
     /// `[batch, pos, head, d_model]`. Announced only to a tap that wants it.
     HeadOut(Layer),
-    /// What the whole attention adds, output bias included: `[batch, pos, d_model]`.
+    /// The sum of the heads and the output bias, before a norm that may follow: `[batch, pos, d_model]`.
+    HeadSum(Layer),
+    /// What the whole attention adds: `[batch, pos, d_model]`.
     AttentionOut(Layer),
     /// The residual stream between attention and MLP: `[batch, pos, d_model]`.
     Mid(Layer),
-    /// The residual stream as the MLP alone sees it, before the norm: `[batch, pos, d_model]`.
+    /// The residual stream as the MLP alone sees it, before the norm (in parallel blocks that of [`Site::BlockIn`]):
+    /// `[batch, pos, d_model]`.
     MlpIn(Layer),
-    /// Neurons before the non-linearity: `[batch, pos, d_mlp]`.
+    /// Neurons before the non-linearity, in gated MLPs the gate: `[batch, pos, d_mlp]`.
     MlpPre(Layer),
-    /// Neurons after the non-linearity: `[batch, pos, d_mlp]`.
+    /// Neurons after the non-linearity and, in gated MLPs, after multiplication with the gate: `[batch, pos, d_mlp]`.
     MlpPost(Layer),
-    /// What the MLP adds, bias included: `[batch, pos, d_model]`.
+    /// What the MLP adds, bias and a norm that may follow included: `[batch, pos, d_model]`.
     MlpOut(Layer),
     /// The output of a block: `[batch, pos, d_model]`.
     BlockOut(Layer),
     /// The residual stream as the final norm and the unembedding see it: `[batch, read positions, d_model]`.
     FinalIn,
-    /// `[batch, read positions, vocab]`.
+    /// `[batch, read positions, vocab_out]`.
     Logits,
 }
 
@@ -47,11 +55,12 @@ impl Site {
     pub fn shape(self, spec: &Spec) -> Vec<usize> {
         match self {
             Site::AttentionIn(..) => vec![1, spec.d_model],
-            Site::Projection(..) | Site::Z(_) => vec![spec.heads, spec.d_head],
+            Site::Projection(_, branch) => vec![spec.branch_heads(branch), spec.d_head],
+            Site::PerQueryHead(..) | Site::Z(_) => vec![spec.heads, spec.d_head],
             Site::Pattern(_) => vec![spec.heads],
             Site::HeadOut(_) => vec![spec.heads, spec.d_model],
             Site::MlpPre(_) | Site::MlpPost(_) => vec![spec.d_mlp],
-            Site::Logits => vec![spec.vocab],
+            Site::Logits => vec![spec.vocab_out],
             _ => vec![spec.d_model],
         }
     }

@@ -71,9 +71,10 @@ pub(super) fn draw(graph: &Graph, mask: &EdgeMask, scores: &Scores, caption: &Ca
             };
             attributes.push(attribute("style", style));
         }
-        let ends = [graph.node(edge.source), slot.node()].map(|node| Vertex::N(node_id(node)));
-        let [from, to] = ends;
-        stmts.push(Stmt::Edge(Edge { ty: EdgeTy::Pair(from, to), attributes }));
+        for reader in mask.readers(graph, slot) {
+            let [from, to] = [graph.node(edge.source), reader].map(|node| Vertex::N(node_id(node)));
+            stmts.push(Stmt::Edge(Edge { ty: EdgeTy::Pair(from, to), attributes: attributes.clone() }));
+        }
     }
     let document = DotGraph::DiGraph { id: quoted("circuit"), strict: false, stmts };
     document.print(&mut PrinterContext::default()) + "\n"

@@ -101,13 +101,16 @@ impl Draft {
         let index = |node: Node| shown.iter().position(|known| *known == node).unwrap_or(0);
         let links: Vec<Link> = edges
             .iter()
-            .map(|edge| {
+            .flat_map(|edge| {
+                mask.readers(graph, graph.slot(edge.destination)).into_iter().map(move |reader| (edge, reader))
+            })
+            .map(|(edge, reader)| {
                 let slot = graph.slot(edge.destination);
                 let strength = if largest > 0.0 { size(edge) / largest } else { 1.0 };
                 Link {
                     edge: *edge,
                     from: index(graph.node(edge.source)),
-                    to: index(slot.node()),
+                    to: index(reader),
                     branch: slot.branch(),
                     score: scores.get(*edge),
                     strength,

@@ -9,17 +9,22 @@
 //! and attention have nearly none). Take `eap-ig` for those.
 
 use super::Run;
-use super::gradient::{contract, gradients};
+use super::gradient::{contract, gradients, stretches};
 use crate::measure::sources::Activations;
 use ndarray::Array2;
-use tch::Kind;
+use tch::{Kind, Tensor};
 
 /// Sums over the pairs of one batch: `[source, destination]`.
 pub(super) fn score_batch(run: &Run) -> Array2<f64> {
-    let model = run.problem.model;
+    let (model, dimensions) = (run.problem.model, run.problem.graph.dimensions);
     let clean = Activations::record(model, &run.batch.clean, run.past);
     let corrupt = Activations::record(model, &run.batch.corrupt, run.past);
     let reference = clean.logits.log_softmax(-1, None::<Kind>); // [batch, vocab]
-    let gradients = gradients(run, &clean.embedding, Some(&reference));
-    contract(run, &clean.written_minus(&corrupt, model), &[gradients])
+    // The clean run is known, so stretches of layers start from it.
+    let entering: Vec<Tensor> = stretches(model, run.stretch)
+        .into_iter()
+        .map(|layers| clean.before_attention[layers.start].shallow_clone()) // [batch, pos, d_model]
+        .collect();
+    let gradients = gradients(run, &entering, Some(&reference));
+    contract(run, &clean.written_minus(&corrupt, model, dimensions), &[gradients])
 }

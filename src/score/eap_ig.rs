@@ -8,7 +8,7 @@
 //! Not for: pairs of different length (the line between the embeddings needs both ends).
 
 use super::Run;
-use super::gradient::{contract, gradients};
+use super::gradient::{contract, entering, gradients};
 use crate::measure::sources::Activations;
 use ndarray::Array2;
 use tch::Kind;
@@ -46,20 +46,29 @@ impl Endpoints {
 
 /// Sums over the pairs of one batch: `[source, destination]`.
 pub(super) fn score_batch(run: &Run, options: &Options) -> Array2<f64> {
-    let model = run.problem.model;
+    let (model, dimensions) = (run.problem.model, run.problem.graph.dimensions);
     let clean = Activations::record(model, &run.batch.clean, run.past);
     let corrupt = Activations::record(model, &run.batch.corrupt, run.past);
     let reference = clean.logits.log_softmax(-1, None::<Kind>); // [batch, vocab]
+    let differences = clean.written_minus(&corrupt, model, dimensions); // [source, batch · pos · d_model]
+    let ends = (clean.embedding, corrupt.embedding); // [batch, pos, d_model]
     let first = match options.endpoints {
         Endpoints::Corrupt => 0,
         Endpoints::Clean => 1,
     };
-    let passes: Vec<_> = (first..first + options.steps)
-        .map(|k| {
-            let share = k as f64 / options.steps as f64;
-            let embedding = &corrupt.embedding + (&clean.embedding - &corrupt.embedding) * share; // [batch, pos, d_model]
-            gradients(run, &embedding, Some(&reference))
-        })
-        .collect();
-    contract(run, &clean.written_minus(&corrupt, model), &passes)
+    let steps: Vec<usize> = (first..first + options.steps).collect();
+    let mut sums = Array2::zeros((dimensions.sources(), dimensions.destinations()));
+    // Contracting the mean of several passes costs as much as contracting one.
+    for together in steps.chunks(run.passes) {
+        let passes: Vec<_> = together
+            .iter()
+            .map(|&k| {
+                let share = k as f64 / options.steps as f64;
+                let embedding = &ends.1 + (&ends.0 - &ends.1) * share; // [batch, pos, d_model]
+                gradients(run, &entering(run, &embedding), Some(&reference))
+            })
+            .collect();
+        sums.scaled_add(passes.len() as f64, &contract(run, &differences, &passes));
+    }
+    sums / options.steps as f64
 }

@@ -24,13 +24,16 @@ const TOKENS_AT_ONCE: usize = 4096;
 struct Shift {
     slot: Slot,
     amount: Tensor, // [row, pos, d_model]
-    heads: i64,
+    /// How many slots the branch has in a layer.
+    slots: i64,
 }
 
 impl Tap for Shift {
     fn wants(&self, site: Site) -> bool {
         match (self.slot, site) {
-            (Slot::Head(layer, _, branch), Site::AttentionIn(at, of)) => layer == at && branch == of,
+            (Slot::Head(layer, _, branch) | Slot::Shared(layer, _, branch), Site::AttentionIn(at, of)) => {
+                layer == at && branch == of
+            }
             (Slot::Mlp(layer), Site::MlpIn(at)) => layer == at,
             (Slot::Logits, Site::FinalIn) => true,
             _ => false,
@@ -39,8 +42,8 @@ impl Tap for Shift {
 
     fn at(&mut self, _: Site, value: Tensor) -> Tensor {
         match self.slot {
-            Slot::Head(_, Head(head), _) => {
-                let apart = value.repeat([1, 1, self.heads, 1]); // [row, pos, head, d_model]
+            Slot::Head(_, Head(head), _) | Slot::Shared(_, Head(head), _) => {
+                let apart = value.repeat([1, 1, self.slots, 1]); // [row, pos, slot, d_model]
                 apart.select(2, head as i64).copy_(&(value.squeeze_dim(2) + &self.amount));
                 apart
             }
@@ -59,7 +62,7 @@ pub(super) fn score_batch(run: &Run, progress: &mut dyn FnMut(f64)) -> Array2<f6
     let reference = clean.logits.log_softmax(-1, None::<Kind>); // [batch, vocab]
     let whole = run.metric(&clean.logits, Some(&reference)); // [batch]
     let (rows, pos) = (batch.clean.size()[0], batch.clean.size()[1]);
-    let missing = corrupt.written_minus(&clean, model).view([graph.sources() as i64, rows, pos, -1]); // [source, batch, pos, d_model]
+    let missing = clean.replaced_by(&corrupt, model, graph.dimensions).view([graph.sources() as i64, rows, pos, -1]); // [source, batch, pos, d_model]
     let at_once = (TOKENS_AT_ONCE / (rows * pos) as usize).max(1);
     let mut sums = Array2::<f64>::zeros((graph.sources(), graph.destinations()));
     for column in 0..graph.destinations() {
@@ -69,7 +72,7 @@ pub(super) fn score_batch(run: &Run, progress: &mut dyn FnMut(f64)) -> Array2<f6
             let count = chunk.len() as i64;
             let amount = missing.narrow(0, chunk[0] as i64, count).reshape([count * rows, pos, -1]); // [edge · batch, pos, d_model]
             let start = match slot {
-                Slot::Head(layer, ..) | Slot::Mlp(layer) => {
+                Slot::Head(layer, ..) | Slot::Shared(layer, ..) | Slot::Mlp(layer) => {
                     Start::Residual { layer, value: clean.before_attention[layer.0].repeat([count, 1, 1]) }
                 }
                 // The final norm reads the last position alone: start above the last block with just that.
@@ -78,7 +81,8 @@ pub(super) fn score_batch(run: &Run, progress: &mut dyn FnMut(f64)) -> Array2<f6
                 }
             };
             let past = run.past.map(|past| repeat(past, count));
-            let mut shift = Shift { slot, amount, heads: model.spec.heads as i64 };
+            let slots = slot.branch().map_or(1, |branch| graph.dimensions.slots(Layer(0), branch).1 as i64);
+            let mut shift = Shift { slot, amount, slots };
             let pass = Pass { past: past.as_ref(), read: Read::Last };
             let logits = model.forward(start, &pass, &mut shift).squeeze_dim(1).view([count, rows, -1]); // [edge, batch, vocab]
             for (index, &source) in chunk.iter().enumerate() {

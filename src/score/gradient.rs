@@ -2,14 +2,18 @@
 //!
 //! One ordinary forward and one backward give ∂m/∂q, ∂m/∂k and ∂m/∂v after projection, where each head has only d_head
 //! numbers. The gradient at the private input of a head is then exact in closed form, a layer at a time:
-//! g ↦ W g, followed by the Jacobian of LayerNorm, s·(r − mean r − x̂ · mean(r x̂)) with r = gain ∘ W g.
+//! g ↦ W g, followed by the norm's vector-Jacobian product.
 //! Memory: `3 · d_model` numbers a token and layer instead of `3 · heads · d_model`.
+//!
+//! The backward runs over some layers at a time: from the residual stream that enters them, they are run forward again and
+//! back, so that the graph of those layers alone is ever alive.
 
 use super::Run;
+use crate::measure::sources::for_heads;
 use crate::model::site::Site;
 use crate::model::spec::{Branch, Layer};
-use crate::model::tap::Tap;
-use crate::model::{Model, Pass, Read, Start};
+use crate::model::tap::{NoTap, Tap};
+use crate::model::{Model, Read};
 use ndarray::Array2;
 use tch::{Kind, Tensor};
 
@@ -19,66 +23,160 @@ pub(super) struct Gradients {
     last: Tensor, // [batch, d_model], at the last position
 }
 
+#[derive(Default)]
 struct LayerGradients {
-    projections: [Tensor; 3], // q, k, v: [batch, pos, head, d_head]
+    projections: [Tensor; 3], // q, k, v: [batch, pos, head or slot, d_head]
     residual: Tensor,         // [batch, pos, d_model], before the attention's norm
-    mlp: Tensor,              // [batch, pos, d_model]
+    head_sum: Tensor,         // [batch, pos, d_model], before a norm that follows the attention
+    mlp: Option<Tensor>,      // [batch, pos, d_model]
 }
 
-/// Starts the gradient at given embeddings and keeps the handles that gradients are wanted for.
-struct Capture<'a> {
-    embedding: &'a Tensor, // [batch, pos, d_model]
+/// Keeps the handles that gradients are wanted for.
+struct Capture {
+    /// Keys and values count once for each query head.
+    per_query_head: bool,
+    head_sums: bool,
     residuals: Vec<Tensor>,
-    /// In order: q, k, v and the MLP input of layer 0, of layer 1, ..., the last position before the final norm.
+    sums: Vec<Tensor>,
+    /// In order: q, k, v and the MLP input of each layer, at last the last position before the final norm.
     handles: Vec<Tensor>,
 }
 
-impl Tap for Capture<'_> {
+impl Tap for Capture {
     fn wants(&self, site: Site) -> bool {
-        use Site::*;
-        matches!(site, TokenEmbedding | BlockIn(_) | Projection(..) | MlpIn(_) | FinalIn)
+        match site {
+            Site::BlockIn(_) | Site::Projection(_, Branch::Query) | Site::MlpIn(_) | Site::FinalIn => true,
+            Site::Projection(..) => !self.per_query_head,
+            Site::PerQueryHead(_, branch) => self.per_query_head && branch != Branch::Query,
+            Site::HeadSum(_) => self.head_sums,
+            _ => false,
+        }
     }
 
     fn at(&mut self, site: Site, value: Tensor) -> Tensor {
         match site {
-            Site::TokenEmbedding => return self.embedding.detach().set_requires_grad(true),
             Site::BlockIn(_) => self.residuals.push(value.detach()),
+            Site::HeadSum(_) => self.sums.push(value.detach()),
             _ => self.handles.push(value.shallow_clone()),
         }
         value
     }
 }
 
-/// Runs the model from `embedding` and takes the gradient of the summed metric.
-pub(super) fn gradients(run: &Run, embedding: &Tensor, reference: Option<&Tensor>) -> Gradients {
+/// Where the clean run's token embedding is replaced.
+struct Embedding<'a>(&'a Tensor); // [batch, pos, d_model]
+
+impl Tap for Embedding<'_> {
+    fn wants(&self, site: Site) -> bool {
+        site == Site::TokenEmbedding
+    }
+
+    fn at(&mut self, _: Site, _: Tensor) -> Tensor {
+        self.0.shallow_clone()
+    }
+}
+
+/// The residual stream that enters each stretch of layers, when the model runs from `embedding` `[batch, pos, d_model]`.
+pub(super) fn entering(run: &Run, embedding: &Tensor) -> Vec<Tensor> {
+    let _no_grad = tch::no_grad_guard();
+    let (model, past) = (run.problem.model, run.past);
+    let mut residual = model.embed(&run.batch.clean, past, &mut Embedding(embedding)); // [batch, pos, d_model]
+    let mut entering = Vec::new();
+    let stretches = stretches(model, run.stretch);
+    for (index, layers) in stretches.iter().enumerate() {
+        entering.push(residual.shallow_clone());
+        if index + 1 < stretches.len() {
+            residual = model.some_blocks(layers.clone(), residual, past, &mut NoTap);
+        }
+    }
+    entering
+}
+
+/// The model's layers in stretches of at most `stretch`.
+pub(super) fn stretches(model: &Model, stretch: usize) -> Vec<std::ops::Range<usize>> {
+    let layers = model.spec.layers;
+    (0..layers).step_by(stretch.max(1)).map(|first| first..(first + stretch.max(1)).min(layers)).collect()
+}
+
+/// The gradient of the summed metric, from the residual stream `[batch, pos, d_model]` that enters each stretch of layers.
+pub(super) fn gradients(run: &Run, entering: &[Tensor], reference: Option<&Tensor>) -> Gradients {
     let model = run.problem.model;
-    let mut capture = Capture { embedding, residuals: Vec::new(), handles: Vec::new() };
-    let pass = Pass { past: run.past, read: Read::Last };
-    let logits = model.forward(Start::Tokens(&run.batch.clean), &pass, &mut capture).squeeze_dim(1); // [batch, vocab]
-    let metric = run.metric(&logits, reference).sum(None::<Kind>); // []
-    let Capture { residuals, handles, .. } = capture;
-    let mut found = Tensor::run_backward(&[metric], &handles, false, false)
-        .into_iter()
-        .zip(&handles)
-        // An undefined gradient means that the metric does not depend on the handle.
-        .map(|(gradient, handle)| if gradient.defined() { gradient } else { handle.zeros_like() });
-    let mut next = || found.next().unwrap_or_default();
-    let layers = residuals
-        .into_iter()
-        .map(|residual| LayerGradients { projections: [next(), next(), next()], residual, mlp: next() })
-        .collect();
-    let last = next().squeeze_dim(1); // [batch, d_model]
+    let mut layers: Vec<LayerGradients> = (0..model.spec.layers).map(|_| LayerGradients::default()).collect();
+    let (mut last, mut above) = (Tensor::new(), None);
+    for (stretch, entering) in stretches(model, run.stretch).into_iter().zip(entering).rev() {
+        let start = entering.detach().set_requires_grad(true); // [batch, pos, d_model]
+        let mut capture = Capture::new(run);
+        let out = model.some_blocks(stretch.clone(), start.shallow_clone(), run.past, &mut capture); // [batch, pos, d_model]
+        let goal = match &above {
+            None => {
+                let logits = model.read(&out, Read::Last, &mut capture).squeeze_dim(1); // [batch, vocab]
+                run.metric(&logits, reference).sum(None::<Kind>)
+            }
+            Some(gradient) => (out * gradient).sum(None::<Kind>),
+        }; // []
+        let Capture { residuals, sums, mut handles, .. } = capture;
+        let mut sums = sums.into_iter();
+        handles.push(start);
+        let found = Tensor::run_backward(&[goal], &handles, false, false);
+        let mut found = found
+            .into_iter()
+            .zip(&handles)
+            // An undefined gradient means that the metric does not depend on the handle.
+            .map(|(gradient, handle)| if gradient.defined() { gradient } else { handle.zeros_like() });
+        let mut next = || found.next().unwrap_or_default();
+        for (layer, residual) in stretch.zip(residuals) {
+            let projections = [next(), next(), next()];
+            let mlp = model.spec.mlp.map(|_| next());
+            layers[layer] = LayerGradients { projections, residual, head_sum: sums.next().unwrap_or_default(), mlp };
+        }
+        if above.is_none() {
+            last = next().squeeze_dim(1); // [batch, d_model]
+        }
+        above = Some(next());
+    }
     Gradients { layers, last }
+}
+
+impl Capture {
+    fn new(run: &Run) -> Capture {
+        let (spec, dimensions) = (&run.problem.model.spec, run.problem.graph.dimensions);
+        Capture {
+            per_query_head: dimensions.kv_slots != spec.kv_heads,
+            head_sums: spec.placement.after(),
+            residuals: Vec::new(),
+            sums: Vec::new(),
+            handles: Vec::new(),
+        }
+    }
 }
 
 /// Σ over batch, positions and d_model of `differences` times the gradient at each slot, the gradients of all `passes`
 /// averaged: `[source, destination]`.
 ///
 /// `differences` is clean minus corrupt, `[source, batch · pos · d_model]`, so that a positive sum is an edge that helps.
+/// Before a norm that follows the attention, a head's difference counts by what reaches the residual stream to first
+/// order: the norm's Jacobian, at the pass, times the difference.
 pub(super) fn contract(run: &Run, differences: &Tensor, passes: &[Gradients]) -> Array2<f64> {
     let _no_grad = tch::no_grad_guard();
+    let (model, dimensions) = (run.problem.model, run.problem.graph.dimensions);
+    if !model.spec.placement.after() {
+        return contract_mean(run, differences, passes);
+    }
+    let mut sums = Array2::zeros((dimensions.sources(), dimensions.destinations()));
+    for pass in passes {
+        let arriving = differences.copy();
+        for_heads(&arriving, model, dimensions, |layer, change| {
+            let sum = pass.layers[layer.0].head_sum.flatten(0, 1); // [batch · pos, d_model]
+            model.weights.blocks[layer.0].attention_after.push_forward(&sum, change)
+        });
+        sums += &contract_mean(run, &arriving, std::slice::from_ref(pass));
+    }
+    sums / passes.len() as f64
+}
+
+fn contract_mean(run: &Run, differences: &Tensor, passes: &[Gradients]) -> Array2<f64> {
     let (model, graph) = (run.problem.model, run.problem.graph);
-    let heads = model.spec.heads;
+    let dimensions = graph.dimensions;
     let mut sums = Array2::<f64>::zeros((graph.sources(), graph.destinations()));
     let mut put = |first: usize, products: Tensor| {
         let (rows, columns) = (products.size()[0] as usize, products.size()[1] as usize);
@@ -89,14 +187,18 @@ pub(super) fn contract(run: &Run, differences: &Tensor, passes: &[Gradients]) ->
         }
     };
     let scale = 1.0 / passes.len() as f64;
-    for layer in 0..model.spec.layers {
-        let before = (1 + layer * (heads + 1)) as i64;
-        let first = layer * (3 * heads + 1);
-        let slots = mean(passes.iter().map(|pass| pull_back(model, Layer(layer), &pass.layers[layer])), scale);
-        let slots = slots.view([3 * heads as i64, -1]); // [3 · head, batch · pos · d_model]
-        put(first, differences.narrow(0, 0, before).matmul(&slots.tr()));
-        let mlp = mean(passes.iter().map(|pass| pass.layers[layer].mlp.shallow_clone()), scale).reshape([-1, 1]);
-        put(first + 3 * heads, differences.narrow(0, 0, before + heads as i64).matmul(&mlp));
+    for layer in (0..model.spec.layers).map(Layer) {
+        let before = dimensions.before(layer);
+        let heads = dimensions.readers() - usize::from(dimensions.mlps);
+        let slots = mean(passes.iter().map(|pass| pull_back(model, layer, &pass.layers[layer.0])), scale);
+        let slots = slots.view([heads as i64, -1]); // [q, k and v slots, batch · pos · d_model]
+        put(dimensions.first_slot(layer), differences.narrow(0, 0, before as i64).matmul(&slots.tr()));
+        if dimensions.mlps {
+            let mlp = passes.iter().filter_map(|pass| pass.layers[layer.0].mlp.as_ref().map(Tensor::shallow_clone));
+            let mlp = mean(mlp, scale).reshape([-1, 1]); // [batch · pos · d_model, 1]
+            let before = before + if dimensions.parallel { 0 } else { dimensions.heads };
+            put(dimensions.first_slot(layer) + heads, differences.narrow(0, 0, before as i64).matmul(&mlp));
+        }
     }
     let last = mean(passes.iter().map(|pass| pass.last.shallow_clone()), scale); // [batch, d_model]
     let (batch, d_model) = (last.size()[0], last.size()[1]);
@@ -111,21 +213,18 @@ fn mean(tensors: impl Iterator<Item = Tensor>, scale: f64) -> Tensor {
     if scale == 1.0 { sum } else { sum * scale }
 }
 
-/// From the gradients at q, k and v to those at every head's three inputs: `[3 · head, batch · pos, d_model]`.
+/// From the gradients at q, k and v to those at the inputs of their slots: `[q, k and v slots, batch · pos, d_model]`.
 fn pull_back(model: &Model, layer: Layer, gradients: &LayerGradients) -> Tensor {
     let block = &model.weights.blocks[layer.0];
     let residual = gradients.residual.flatten(0, 1); // [batch · pos, d_model]
-    let centred = &residual - residual.mean_dim(-1, true, None::<Kind>); // [batch · pos, d_model]
-    let variance = centred.square().mean_dim(-1, true, None::<Kind>); // [batch · pos, 1]
-    let scale = (variance + block.attention_norm.epsilon).rsqrt(); // [batch · pos, 1]
-    let unit = centred * &scale; // [batch · pos, d_model]
     let parts = Branch::ALL.map(|branch| {
-        let weight = block.branch_weight(branch, &model.spec); // [head, d_model, d_head]
-        let gradient = gradients.projections[branch.index()].flatten(0, 1).transpose(0, 1); // [head, batch · pos, d_head]
-        let raw = gradient.bmm(&weight.transpose(1, 2)) * &block.attention_norm.gain; // [head, batch · pos, d_model]
-        let mean = raw.mean_dim(-1, true, None::<Kind>); // [head, batch · pos, 1]
-        let along = (&raw * &unit).mean_dim(-1, true, None::<Kind>); // [head, batch · pos, 1]
-        (raw - mean - &unit * along) * &scale
+        let gradient = gradients.projections[branch.index()].flatten(0, 1).transpose(0, 1); // [slot, batch · pos, d_head]
+        let weight = block.branch_weight(branch, &model.spec); // [head or kv_head, d_model, d_head]
+        let weight = match gradient.size()[0] / weight.size()[0] {
+            1 => weight,
+            group => weight.repeat_interleave_self_int(group, 0, None), // [head, d_model, d_head]
+        };
+        block.attention_norm.pull_back(&residual, gradient.bmm(&weight.transpose(1, 2))) // [slot, batch · pos, d_model]
     });
     Tensor::cat(&parts, 0)
 }

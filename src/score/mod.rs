@@ -110,6 +110,13 @@ pub struct Problem<'a> {
     pub prefix: Prefix,
 }
 
+impl<'a> Problem<'a> {
+    /// With batches of the default size and the shared prefix computed once.
+    pub fn new(model: &'a Model, graph: &'a Graph, pairs: &'a [TokenPair], metric: MetricKind) -> Problem<'a> {
+        Problem { model, graph, pairs, metric, batch_size: None, prefix: Prefix::Shared }
+    }
+}
+
 /// Scores every edge. `progress` is told how much of the work is done, from 0 to 1.
 ///
 /// # Errors
@@ -129,7 +136,7 @@ pub fn score(problem: &Problem, method: &Method, progress: &mut dyn FnMut(f64)) 
     let mut sums = Array2::<f64>::zeros((problem.graph.sources(), problem.graph.destinations()));
     for (index, batch) in batches.iter().enumerate() {
         let past = batch.past(problem.model);
-        let run = Run { problem, batch, past: past.as_ref() };
+        let run = Run { problem, batch, past: past.as_ref(), stretch: problem.model.spec.layers, passes: usize::MAX };
         let mut part = |share: f64| progress((index as f64 + share) / batches.len() as f64);
         sums += &match method {
             Method::Eap => eap::score_batch(&run),
@@ -147,6 +154,10 @@ struct Run<'a> {
     problem: &'a Problem<'a>,
     batch: &'a Batch,
     past: Option<&'a Past>,
+    /// How many layers the backward runs over at a time.
+    stretch: usize,
+    /// How many passes' gradients are kept to be averaged before they are contracted.
+    passes: usize,
 }
 
 impl Run<'_> {
