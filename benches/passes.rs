@@ -90,7 +90,15 @@ fn passes(criterion: &mut Criterion) {
         group.sample_size(10);
         group.bench_function("floor", |bencher| bencher.iter(|| black_box(floor(&model, &pairs))));
         for (case, prefix) in [("eap", Prefix::Shared), ("eap without shared prefix", Prefix::Recomputed)] {
-            let problem = Problem { model: &model, graph: &graph, pairs: &pairs, metric, batch_size: None, prefix };
+            let problem = Problem {
+                model: &model,
+                graph: &graph,
+                pairs: &pairs,
+                metric,
+                batch_size: None,
+                prefix,
+                memory: usize::MAX,
+            };
             group
                 .bench_function(case, |bencher| bencher.iter(|| black_box(score(&problem, &Method::Eap, &mut |_| ()))));
         }

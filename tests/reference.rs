@@ -155,6 +155,7 @@ fn scores(reference: &Reference, method: &Method, batch_size: usize, prefix: Pre
         metric: MetricKind::LogitDifference,
         batch_size: Some(batch_size),
         prefix,
+        memory: usize::MAX,
     };
     score(&problem, method, &mut |_| ()).unwrap()
 }

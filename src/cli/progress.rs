@@ -38,6 +38,11 @@ impl Progress {
         self.bar.set_position((share * 1000.0) as u64);
     }
 
+    /// Prints a line above the bar.
+    pub fn note(&self, text: &str) {
+        self.bar.suspend(|| super::term::note(text));
+    }
+
     pub fn say(&self, text: &str) {
         self.bar.set_message(text.to_owned());
     }

@@ -72,10 +72,16 @@ impl Work {
             metric: self.task.metric,
             batch_size: scoring.batch,
             prefix: Prefix::Shared,
+            memory: usize::MAX,
         };
         let progress = Progress::bar("scoring edges");
         let start = Instant::now();
-        let scores = score::score(&problem, method, &mut |share| progress.set(share))?;
+        let scores = score::score(&problem, method, &mut |event| match event {
+            score::Progress::Done(share) => progress.set(share),
+            score::Progress::SmallerBatch(pairs) => {
+                progress.note(&format!("note: out of memory; going on with {pairs} pairs at once"));
+            }
+        })?;
         Ok((scores, start.elapsed().as_secs_f64()))
     }
 

@@ -13,8 +13,9 @@
 use crate::circuit::EdgeMask;
 use crate::dataset::TokenPair;
 use crate::graph::{Dimensions, Graph, Slot};
-use crate::measure::batch::{DIFFERENCE_BYTES, Prefix, batch_size, batches};
-use crate::measure::sources::Activations;
+use crate::measure::batch::{Prefix, batches};
+use crate::measure::memory::Sizes;
+use crate::measure::sources::{Activations, heads_from_z};
 use crate::measure::{Batch, metric};
 use crate::metric::MetricKind;
 use crate::model::site::Site;
@@ -36,10 +37,14 @@ struct Prepared {
     batch: Batch,
     past: Option<Past>,
     corrupt: Activations,
-    corrupt_written: Tensor, // [source, batch · pos · d_model]
-    reference: Tensor,       // clean log-probabilities [batch, vocab]
-    clean_logits: Tensor,    // [batch, vocab]
+    /// What the sources wrote, `[source, batch · pos · d_model]`, where there is room for it.
+    corrupt_written: Option<Tensor>,
+    reference: Tensor,    // clean log-probabilities [batch, vocab]
+    clean_logits: Tensor, // [batch, vocab]
 }
+
+/// What all corrupt runs wrote is kept while it takes no more than this, and computed at every run beyond.
+const KEPT_BYTES: usize = 1 << 30;
 
 /// What one way of running the model scored on every pair, in the order of the pairs.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -73,15 +78,16 @@ impl<'a> Bench<'a> {
         prefix: Prefix,
     ) -> Bench<'a> {
         let _no_grad = tch::no_grad_guard();
-        let size = batch_size(model, pairs, DIFFERENCE_BYTES);
-        let prepared = batches(pairs, size, prefix)
+        let sizes = Sizes::new(model, graph.dimensions, pairs);
+        let keep = sizes.differences() * sizes.positions * pairs.len() * size_of::<f32>() <= KEPT_BYTES;
+        let prepared = batches(model, pairs, sizes.most_pairs(model.device), prefix)
             .into_iter()
             .map(|batch| {
                 let past = batch.past(model);
                 let clean = Activations::record(model, &batch.clean, past.as_ref());
                 let corrupt = Activations::record(model, &batch.corrupt, past.as_ref());
                 Prepared {
-                    corrupt_written: corrupt.written(model, graph.dimensions),
+                    corrupt_written: keep.then(|| corrupt.written(model, graph.dimensions)),
                     reference: clean.logits.log_softmax(-1, None::<Kind>),
                     clean_logits: clean.logits,
                     corrupt,
@@ -108,13 +114,14 @@ impl<'a> Bench<'a> {
         let _no_grad = tch::no_grad_guard();
         let kept = Kept::new(self.graph, mask, self.model);
         self.gather(|prepared| {
-            let rows = prepared.corrupt_written.size();
+            let dimensions = self.graph.dimensions;
+            let shape = [dimensions.sources() as i64, prepared.corrupt.embedding.numel() as i64];
             let mut tap = CircuitTap {
                 kept: &kept,
                 prepared,
                 model: self.model,
-                dimensions: self.graph.dimensions,
-                now_minus_corrupt: prepared.corrupt_written.zeros_like().view([rows[0], rows[1]]),
+                dimensions,
+                now_minus_corrupt: Tensor::zeros(shape, (Kind::Float, self.model.device)),
             };
             let pass = Pass { past: prepared.past.as_ref(), read: Read::Last };
             self.model.forward(Start::Tokens(&prepared.batch.clean), &pass, &mut tap).squeeze_dim(1)
@@ -238,8 +245,14 @@ impl CircuitTap<'_> {
         carried + additive.matmul(sources)
     }
 
-    fn store(&self, first: i64, count: i64, written: &Tensor) {
-        let corrupt = self.prepared.corrupt_written.narrow(0, first, count); // [count, batch · pos · d_model]
+    /// Stores what the sources from `first` on write now, `[count, batch, pos, d_model]`, less what they wrote in the
+    /// corrupt run: `[count, batch · pos, d_model]`, computed if it was not kept.
+    fn store(&self, first: usize, written: &Tensor, corrupt: impl Fn() -> Tensor) {
+        let (first, count) = (first as i64, written.size()[0]);
+        let corrupt = match &self.prepared.corrupt_written {
+            Some(kept) => kept.narrow(0, first, count), // [count, batch · pos · d_model]
+            None => corrupt().flatten(1, -1),
+        };
         self.now_minus_corrupt.narrow(0, first, count).copy_(&(written.reshape([count, -1]) - corrupt));
     }
 }
@@ -257,13 +270,15 @@ impl Tap for CircuitTap<'_> {
     fn at(&mut self, site: Site, value: Tensor) -> Tensor {
         let corrupt = &self.prepared.corrupt;
         match site {
-            Site::TokenEmbedding => self.store(0, 1, &value),
+            Site::TokenEmbedding => self.store(0, &value.unsqueeze(0), || corrupt.embedding.unsqueeze(0)),
             Site::HeadOut(layer) => {
-                let (first, heads) = (self.dimensions.before(layer), self.dimensions.heads);
-                self.store(first as i64, heads as i64, &value.permute([2, 0, 1, 3])); // [head, batch, pos, d_model]
+                let written = value.permute([2, 0, 1, 3]); // [head, batch, pos, d_model]
+                let corrupt = || heads_from_z(self.model, layer, &corrupt.z[layer.0]); // [head, batch · pos, d_model]
+                self.store(self.dimensions.before(layer), &written, corrupt);
             }
             Site::MlpOut(layer) => {
-                self.store((self.dimensions.before(layer) + self.dimensions.heads) as i64, 1, &value);
+                let source = self.dimensions.before(layer) + self.dimensions.heads;
+                self.store(source, &value.unsqueeze(0), || corrupt.mlp[layer.0].unsqueeze(0));
             }
             Site::AttentionIn(layer, branch) => {
                 let base = corrupt.before_attention[layer.0].unsqueeze(2); // [batch, pos, 1, d_model]

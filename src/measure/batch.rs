@@ -29,6 +29,22 @@ impl Batch {
         self.indices.is_empty()
     }
 
+    /// The batch cut in two.
+    pub fn halves(&self) -> [Batch; 2] {
+        let middle = self.len().div_ceil(2);
+        [0..middle, middle..self.len()].map(|rows| {
+            let part = |tensor: &Tensor| tensor.narrow(0, rows.start as i64, rows.len() as i64);
+            Batch {
+                indices: self.indices[rows.clone()].to_vec(),
+                prefix: self.prefix.as_ref().map(part),
+                clean: part(&self.clean),
+                corrupt: part(&self.corrupt),
+                right: self.right[rows.clone()].to_vec(),
+                wrong: self.wrong[rows.clone()].to_vec(),
+            }
+        })
+    }
+
     /// The keys and values of the shared prefix.
     pub fn past(&self, model: &Model) -> Option<Past> {
         let prefix = self.prefix.as_ref()?;
@@ -43,29 +59,31 @@ impl Batch {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Prefix {
     Shared,
-    /// Every pass computes every position: for runs whose prefix differs too, and to test the sharing.
+    /// Every pass computes every position: for models whose positions see later ones, and to test the sharing.
     Recomputed,
 }
 
-/// Groups pairs by length and, within a length, by the position of their first difference.
-pub fn batches(pairs: &[TokenPair], largest: usize, prefix: Prefix) -> Vec<Batch> {
+/// Groups pairs by length and, within a length, by the position of their first difference. Where positions see later ones
+/// (bidirectional attention) nothing is shared, whatever `prefix` says.
+pub fn batches(model: &Model, pairs: &[TokenPair], largest: usize, prefix: Prefix) -> Vec<Batch> {
+    let prefix = if model.spec.attention.causal { prefix } else { Prefix::Recomputed };
     let mut order: Vec<usize> = (0..pairs.len()).collect();
     order.sort_by_key(|&index| (pairs[index].clean.len(), pairs[index].first_difference, index));
     order
         .chunk_by(|&a, &b| pairs[a].clean.len() == pairs[b].clean.len())
         .flat_map(|same_length| same_length.chunks(largest.max(1)))
-        .map(|indices| batch(pairs, indices, prefix))
+        .map(|indices| batch(pairs, indices, prefix, model.device))
         .collect()
 }
 
-fn batch(pairs: &[TokenPair], indices: &[usize], prefix: Prefix) -> Batch {
+fn batch(pairs: &[TokenPair], indices: &[usize], prefix: Prefix, device: Device) -> Batch {
     let shared = match prefix {
         Prefix::Shared => indices.iter().map(|&index| pairs[index].first_difference).min().unwrap_or(0),
         Prefix::Recomputed => 0,
     };
     let rows = |tokens: &dyn Fn(usize) -> Vec<i64>| {
         let flat: Vec<i64> = indices.iter().flat_map(|&index| tokens(index)).collect();
-        Tensor::from_slice(&flat).view([indices.len() as i64, -1]).to_device(Device::Cpu) // [batch, pos]
+        Tensor::from_slice(&flat).view([indices.len() as i64, -1]).to_device(device) // [batch, pos]
     };
     let ids = |tokens: &[u32]| tokens.iter().map(|&id| i64::from(id)).collect::<Vec<i64>>();
     Batch {
@@ -77,13 +95,3 @@ fn batch(pairs: &[TokenPair], indices: &[usize], prefix: Prefix) -> Batch {
         wrong: indices.iter().map(|&index| ids(&pairs[index].wrong)).collect(),
     }
 }
-
-/// How many pairs to run at once, so that the differences of all sources stay under `limit` bytes.
-pub fn batch_size(model: &Model, pairs: &[TokenPair], limit: usize) -> usize {
-    let sources = 1 + model.spec.layers * (model.spec.heads + 1);
-    let positions = pairs.iter().map(|pair| pair.clean.len() - pair.first_difference).max().unwrap_or(1);
-    (limit / (sources * positions * model.spec.d_model * size_of::<f32>()).max(1)).clamp(1, 64)
-}
-
-/// The default for [`batch_size`]'s limit: 256 MiB.
-pub const DIFFERENCE_BYTES: usize = 256 << 20;

@@ -2,7 +2,7 @@
 
 use super::batch::Batch;
 use crate::metric::MetricKind;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// The metric of every row: `[batch]`, differentiable where [`MetricKind::differentiable`] says so.
 ///
@@ -45,7 +45,7 @@ fn above(logits: &Tensor, threshold: &Tensor) -> Tensor {
 }
 
 /// Ids padded to one width with the row's first id, and a mask `[batch, width]` that is 1 where an id is real.
-fn padded(sets: &[Vec<i64>]) -> (Tensor, Tensor) {
+fn padded(sets: &[Vec<i64>], device: Device) -> (Tensor, Tensor) {
     let width = sets.iter().map(Vec::len).max().unwrap_or(0).max(1);
     let mut ids = Vec::with_capacity(sets.len() * width);
     let mut real = Vec::with_capacity(sets.len() * width);
@@ -56,20 +56,21 @@ fn padded(sets: &[Vec<i64>]) -> (Tensor, Tensor) {
         }
     }
     let shape = [sets.len() as i64, width as i64];
-    (Tensor::from_slice(&ids).view(shape), Tensor::from_slice(&real).view(shape)) // both [batch, width]
+    let [ids, real] = [Tensor::from_slice(&ids), Tensor::from_slice(&real)].map(|t| t.view(shape).to_device(device));
+    (ids, real) // both [batch, width]
 }
 
 fn sum_of(values: &Tensor, sets: &[Vec<i64>]) -> Tensor {
-    let (ids, real) = padded(sets);
+    let (ids, real) = padded(sets, values.device());
     (values.gather(1, &ids, false) * real).sum_dim_intlist(1, false, None::<Kind>) // [batch]
 }
 
 fn mean_of(values: &Tensor, sets: &[Vec<i64>]) -> Tensor {
     let counts: Vec<f32> = sets.iter().map(|set| set.len().max(1) as f32).collect();
-    sum_of(values, sets) / Tensor::from_slice(&counts) // [batch]
+    sum_of(values, sets) / Tensor::from_slice(&counts).to_device(values.device()) // [batch]
 }
 
 fn best_of(values: &Tensor, sets: &[Vec<i64>]) -> Tensor {
-    let (ids, _) = padded(sets); // padding repeats a real id, so it cannot win alone
+    let (ids, _) = padded(sets, values.device()); // padding repeats a real id, so it cannot win alone
     values.gather(1, &ids, false).amax(1, false) // [batch]
 }

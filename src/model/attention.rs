@@ -76,13 +76,14 @@ fn projected(
     context: &Context,
     layer: Layer,
     branch: Branch,
-    mut normed: Tensor,
+    normed: Tensor,
     tap: &mut impl Tap,
 ) -> Tensor {
     let spec = context.spec;
-    if let Some(positions) = context.shortformer.filter(|_| branch != Branch::Value) {
-        normed = normed + positions.unsqueeze(1);
-    }
+    let normed = match context.shortformer.filter(|_| branch != Branch::Value) {
+        Some(positions) => normed + positions.unsqueeze(1),
+        None => normed,
+    };
     let linear = &block.projections[branch.index()];
     let (batch, pos, inputs) = (normed.size()[0], normed.size()[1], normed.size()[2]);
     let projected = if inputs == 1 {

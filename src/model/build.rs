@@ -52,7 +52,7 @@ impl Model {
             Origin::Files { files, .. } => Some(files),
             Origin::Random => None,
         };
-        Ok(Model { spec, device, weights, _files: files })
+        Ok(Model { spec, device, weights, files })
     }
 }
 
@@ -63,6 +63,11 @@ impl Model {
         // Random tensors cannot be missing or misshapen.
         Model::build(spec, &family::GPT2, Origin::Random, Device::Cpu).unwrap_or_else(|error| unreachable!("{error}"))
     }
+}
+
+/// In place of a tensor that is not there.
+fn nothing() -> Tensor {
+    Tensor::empty([0], (Kind::Float, Device::Cpu))
 }
 
 /// The first prefix under which the token embedding is found.
@@ -176,8 +181,8 @@ impl Reader<'_> {
             }
             Projections::FusedByHead(name) => {
                 let all = self.linear(&format!("{start}{name}"), d_model, widths.iter().sum(), bias)?;
-                if !self.fits(&all.weight) {
-                    return Ok([0, 1, 2].map(|_| Linear { weight: Tensor::new(), bias: None }));
+                if !self.fits(&all.weight) || !all.bias.iter().all(|bias| self.fits(bias)) {
+                    return Ok([0, 1, 2].map(|_| Linear { weight: nothing(), bias: None }));
                 }
                 let by_head = |tensor: &Tensor, branch: i64| {
                     let split = [-1, spec.heads as i64, 3, d_head as i64];
@@ -278,7 +283,7 @@ impl Reader<'_> {
             Some(found) => self.misshapen.push(format!("{name} is {found:?}, wanted {wanted:?}")),
             None => self.missing.push(name),
         }
-        Ok(Tensor::new())
+        Ok(nothing())
     }
 
     /// Whether the tensor is there; what is not must not be cut or turned.
@@ -291,12 +296,12 @@ impl Reader<'_> {
     }
 
     fn part(&self, tensor: &Tensor, axis: i64, first: usize, length: usize) -> Tensor {
-        if self.fits(tensor) { tensor.narrow(axis, first as i64, length as i64) } else { Tensor::new() }
+        if self.fits(tensor) { tensor.narrow(axis, first as i64, length as i64) } else { nothing() }
     }
 
     fn shaped(&self, tensor: &Tensor, shape: &[usize]) -> Tensor {
         let shape: Vec<i64> = shape.iter().map(|&size| size as i64).collect();
-        if self.fits(tensor) { tensor.reshape(shape) } else { Tensor::new() }
+        if self.fits(tensor) { tensor.reshape(shape) } else { nothing() }
     }
 
     /// Some columns of a matrix and of its bias.

@@ -7,6 +7,7 @@ use super::{embedded, family};
 use crate::error::{Hint, nearest};
 use crate::tokenizer::Tokenizer;
 use std::path::{Path, PathBuf};
+use tch::{Device, Kind};
 
 /// A model with what came beside its weights.
 pub struct Loaded {
@@ -16,6 +17,44 @@ pub struct Loaded {
     pub id: String,
     /// Hash (blake3) of `config.json` and the headers of the weight files.
     pub config_hash: String,
+}
+
+/// How a model is loaded.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct LoadOptions {
+    pub device: Device,
+    pub dtype: Dtype,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        LoadOptions { device: Device::Cpu, dtype: Dtype::Auto }
+    }
+}
+
+/// The type that matrices are kept in. Whatever it is, they are multiplied in f32.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Dtype {
+    /// As the checkpoint has them; half precision is widened once if that takes no more than [`WIDENED`].
+    #[default]
+    Auto,
+    F32,
+    F16,
+    Bf16,
+}
+
+/// Below this many bytes in f32, widening once costs less than widening at every use.
+const WIDENED: usize = 1 << 30;
+
+impl Dtype {
+    fn kind(self, files: &TensorFiles) -> Option<Kind> {
+        match self {
+            Dtype::Auto => (2 * files.half_bytes() <= WIDENED).then_some(Kind::Float),
+            Dtype::F32 => Some(Kind::Float),
+            Dtype::F16 => Some(Kind::Half),
+            Dtype::Bf16 => Some(Kind::BFloat16),
+        }
+    }
 }
 
 /// Why a model could not be loaded.
@@ -102,15 +141,23 @@ impl Hint for ModelError {
     }
 }
 
+/// [`load_with`] the default options: on the CPU.
+///
+/// # Errors
+/// As [`load_with`].
+pub fn load(name: &str) -> Result<Loaded, ModelError> {
+    load_with(name, &LoadOptions::default())
+}
+
 /// Loads an embedded toy model or a folder.
 ///
 /// # Errors
 /// [`ModelError`]: nothing of that name, or files that are missing, damaged or do not fit each other.
-pub fn load(name: &str) -> Result<Loaded, ModelError> {
+pub fn load_with(name: &str, options: &LoadOptions) -> Result<Loaded, ModelError> {
     if let Some(toy) = embedded::find(name) {
         let files = TensorFiles::embedded(toy.weights, toy.name)?;
         let tokenizer = Tokenizer::from_bytes(toy.tokenizer);
-        return assemble(toy.config, files, tokenizer, name.to_owned(), Path::new(name));
+        return assemble(toy.config, files, tokenizer, name.to_owned(), Path::new(name), options);
     }
     let folder = Path::new(name);
     if !folder.is_dir() {
@@ -123,7 +170,7 @@ pub fn load(name: &str) -> Result<Loaded, ModelError> {
     let id = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
     let id = id.file_name().map_or_else(|| name.to_owned(), |id| id.to_string_lossy().into_owned());
     family::read(&config, &config_path)?;
-    assemble(&config, TensorFiles::open(folder)?, tokenizer, id, folder)
+    assemble(&config, TensorFiles::open(folder)?, tokenizer, id, folder, options)
 }
 
 /// The tokenizer of a model alone, for checking tasks without loading weights.
@@ -149,14 +196,15 @@ fn assemble<E: Into<crate::Error>>(
     tokenizer: Result<Tokenizer, E>,
     id: String,
     folder: &Path,
+    options: &LoadOptions,
 ) -> Result<Loaded, ModelError> {
     let (spec, layout) = family::read(config, &folder.join("config.json"))?;
     let mut hasher = blake3::Hasher::new();
     hasher.update(config);
     hasher.update(&files.headers);
     let config_hash = hasher.finalize().to_hex().to_string();
-    let origin = Origin::Files { files, kind: None };
-    let model = Model::build(spec, &layout, origin, tch::Device::Cpu)?;
+    let kind = options.dtype.kind(&files);
+    let model = Model::build(spec, &layout, Origin::Files { files, kind }, options.device)?;
     let tokenizer = tokenizer
         .map_err(|source| ModelError::Tokenizer { path: folder.join("tokenizer.json"), source: source.into() })?;
     if tokenizer.vocab_size() > model.spec.vocab {

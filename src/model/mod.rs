@@ -30,6 +30,6 @@ pub mod weights;
 #[cfg(feature = "torch")]
 pub use forward::{KeepPast, Pass, Past, Read, Start};
 #[cfg(feature = "torch")]
-pub use load::{Loaded, ModelError, load};
+pub use load::{Dtype, LoadOptions, Loaded, ModelError, load, load_with};
 #[cfg(feature = "torch")]
 pub use weights::Model;

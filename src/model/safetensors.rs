@@ -83,6 +83,25 @@ impl TensorFiles {
         self.entries.get(name).map(|entry| entry.shape.as_slice())
     }
 
+    /// The bytes of all tensors in half precision.
+    pub fn half_bytes(&self) -> usize {
+        let half = |entry: &&Entry| matches!(entry.dtype, Dtype::F16 | Dtype::BF16);
+        self.entries.values().filter(half).map(|entry| entry.bytes.len()).sum()
+    }
+
+    /// The names of tensors that hold something else than finite numbers, at most `most` of them. Reads every weight.
+    pub fn not_finite(&self, most: usize) -> Result<Vec<String>, ModelError> {
+        let mut found = Vec::new();
+        for name in self.entries.keys() {
+            if found.len() < most
+                && self.tensor(name)?.is_some_and(|tensor| !bool::try_from(tensor.isfinite().all()).unwrap_or(true))
+            {
+                found.push(name.clone());
+            }
+        }
+        Ok(found)
+    }
+
     /// The tensor in the file's type on the CPU (f64 as f32). It may borrow the mapping: whoever keeps the tensor keeps
     /// `self` too.
     pub fn tensor(&self, name: &str) -> Result<Option<Tensor>, ModelError> {

@@ -13,7 +13,7 @@ pub struct Model {
     pub device: Device,
     pub(crate) weights: Weights,
     /// Owns the mapping that weights borrow; declared last, so that it is dropped after them.
-    pub(super) _files: Option<TensorFiles>,
+    pub(super) files: Option<TensorFiles>,
 }
 
 pub(crate) struct Weights {
@@ -59,6 +59,29 @@ pub(crate) struct Norm {
 /// The tensor in f32: itself if it is f32 already.
 pub(crate) fn wide(tensor: &Tensor) -> Tensor {
     tensor.to_kind(Kind::Float)
+}
+
+impl Model {
+    /// Bytes of all weights as they are kept; shared ones once.
+    pub fn weight_bytes(&self) -> usize {
+        let size = |tensor: &Tensor| tensor.numel() * tensor.kind().elt_size_in_bytes();
+        let Weights { token_embedding, position_embedding, blocks, unembedding, .. } = &self.weights;
+        let tied = unembedding.weight.data_ptr() == token_embedding.data_ptr();
+        let of_block = |block: &Block| {
+            let linears = block.projections.iter().chain([&block.attention_out]);
+            let mlp = block.mlp.iter().flat_map(|mlp| mlp.gate.iter().chain([&mlp.input, &mlp.output]));
+            linears.chain(mlp).map(|linear| size(&linear.weight)).sum::<usize>()
+        };
+        size(token_embedding)
+            + position_embedding.as_ref().map_or(0, size)
+            + blocks.iter().map(of_block).sum::<usize>()
+            + if tied { 0 } else { size(&unembedding.weight) }
+    }
+
+    /// The names of some tensors of its files that hold something else than finite numbers. Reads every weight.
+    pub fn not_finite(&self) -> Vec<String> {
+        self.files.as_ref().and_then(|files| files.not_finite(3).ok()).unwrap_or_default()
+    }
 }
 
 impl Linear {

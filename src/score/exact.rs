@@ -9,6 +9,7 @@
 
 use super::Run;
 use crate::graph::Slot;
+use crate::measure::memory::rows_side_by_side;
 use crate::measure::sources::Activations;
 use crate::model::site::Site;
 use crate::model::spec::{Head, Layer};
@@ -16,9 +17,6 @@ use crate::model::tap::Tap;
 use crate::model::{Pass, Past, Read, Start};
 use ndarray::Array2;
 use tch::{Kind, Tensor};
-
-/// Rows (edges × pairs) × positions of one pass.
-const TOKENS_AT_ONCE: usize = 4096;
 
 /// Moves the input of one destination slot by a given amount.
 struct Shift {
@@ -63,7 +61,7 @@ pub(super) fn score_batch(run: &Run, progress: &mut dyn FnMut(f64)) -> Array2<f6
     let whole = run.metric(&clean.logits, Some(&reference)); // [batch]
     let (rows, pos) = (batch.clean.size()[0], batch.clean.size()[1]);
     let missing = clean.replaced_by(&corrupt, model, graph.dimensions).view([graph.sources() as i64, rows, pos, -1]); // [source, batch, pos, d_model]
-    let at_once = (TOKENS_AT_ONCE / (rows * pos) as usize).max(1);
+    let at_once = (rows_side_by_side(&model.spec) / (rows * pos) as usize).max(1);
     let mut sums = Array2::<f64>::zeros((graph.sources(), graph.destinations()));
     for column in 0..graph.destinations() {
         let slot = graph.slot(crate::graph::Destination(column));

@@ -9,6 +9,7 @@
 //! back, so that the graph of those layers alone is ever alive.
 
 use super::Run;
+use crate::measure::memory::contracted_rows;
 use crate::measure::sources::for_heads;
 use crate::model::site::Site;
 use crate::model::spec::{Branch, Layer};
@@ -177,34 +178,41 @@ pub(super) fn contract(run: &Run, differences: &Tensor, passes: &[Gradients]) ->
 fn contract_mean(run: &Run, differences: &Tensor, passes: &[Gradients]) -> Array2<f64> {
     let (model, graph) = (run.problem.model, run.problem.graph);
     let dimensions = graph.dimensions;
+    let (sources, d_model) = (graph.sources() as i64, model.spec.d_model as i64);
+    let differences = differences.view([sources, -1, d_model]); // [source, batch · pos, d_model]
     let mut sums = Array2::<f64>::zeros((graph.sources(), graph.destinations()));
-    let mut put = |first: usize, products: Tensor| {
+    let mut add = |first: usize, products: Tensor| {
         let (rows, columns) = (products.size()[0] as usize, products.size()[1] as usize);
         let mut flat = vec![0f32; rows * columns];
         products.contiguous().copy_data(&mut flat, rows * columns);
         for (index, product) in flat.into_iter().enumerate() {
-            sums[[index / columns, first + index % columns]] = f64::from(product);
+            sums[[index / columns, first + index % columns]] += f64::from(product);
         }
     };
     let scale = 1.0 / passes.len() as f64;
+    let tokens = differences.size()[1];
+    let at_once = contracted_rows(&model.spec) as i64;
     for layer in (0..model.spec.layers).map(Layer) {
-        let before = dimensions.before(layer);
+        let before = dimensions.before(layer) as i64;
         let heads = dimensions.readers() - usize::from(dimensions.mlps);
-        let slots = mean(passes.iter().map(|pass| pull_back(model, layer, &pass.layers[layer.0])), scale);
-        let slots = slots.view([heads as i64, -1]); // [q, k and v slots, batch · pos · d_model]
-        put(dimensions.first_slot(layer), differences.narrow(0, 0, before as i64).matmul(&slots.tr()));
+        for first in (0..tokens).step_by(at_once as usize) {
+            let count = at_once.min(tokens - first);
+            let part = |pass: &Gradients| pull_back(model, layer, &pass.layers[layer.0], first, count);
+            let slots = mean(passes.iter().map(part), scale).flatten(1, 2); // [q, k and v slots, count · d_model]
+            let differences = differences.narrow(0, 0, before).narrow(1, first, count).flatten(1, 2); // [source, count · d_model]
+            add(dimensions.first_slot(layer), differences.matmul(&slots.tr()));
+        }
         if dimensions.mlps {
             let mlp = passes.iter().filter_map(|pass| pass.layers[layer.0].mlp.as_ref().map(Tensor::shallow_clone));
             let mlp = mean(mlp, scale).reshape([-1, 1]); // [batch · pos · d_model, 1]
-            let before = before + if dimensions.parallel { 0 } else { dimensions.heads };
-            put(dimensions.first_slot(layer) + heads, differences.narrow(0, 0, before as i64).matmul(&mlp));
+            let before = before + if dimensions.parallel { 0 } else { dimensions.heads as i64 };
+            add(dimensions.first_slot(layer) + heads, differences.narrow(0, 0, before).flatten(1, 2).matmul(&mlp));
         }
     }
     let last = mean(passes.iter().map(|pass| pass.last.shallow_clone()), scale); // [batch, d_model]
-    let (batch, d_model) = (last.size()[0], last.size()[1]);
-    let sources = differences.size()[0];
+    let batch = last.size()[0];
     let at_last = differences.view([sources, batch, -1, d_model]).select(2, -1).reshape([sources, -1]); // [source, batch · d_model]
-    put(graph.destinations() - 1, at_last.matmul(&last.reshape([-1, 1])));
+    add(graph.destinations() - 1, at_last.matmul(&last.reshape([-1, 1])));
     sums
 }
 
@@ -213,18 +221,19 @@ fn mean(tensors: impl Iterator<Item = Tensor>, scale: f64) -> Tensor {
     if scale == 1.0 { sum } else { sum * scale }
 }
 
-/// From the gradients at q, k and v to those at the inputs of their slots: `[q, k and v slots, batch · pos, d_model]`.
-fn pull_back(model: &Model, layer: Layer, gradients: &LayerGradients) -> Tensor {
+/// From the gradients at q, k and v to those at the inputs of their slots, for some tokens:
+/// `[q, k and v slots, count, d_model]`.
+fn pull_back(model: &Model, layer: Layer, gradients: &LayerGradients, first: i64, count: i64) -> Tensor {
     let block = &model.weights.blocks[layer.0];
-    let residual = gradients.residual.flatten(0, 1); // [batch · pos, d_model]
+    let residual = gradients.residual.flatten(0, 1).narrow(0, first, count); // [count, d_model]
     let parts = Branch::ALL.map(|branch| {
-        let gradient = gradients.projections[branch.index()].flatten(0, 1).transpose(0, 1); // [slot, batch · pos, d_head]
+        let gradient = gradients.projections[branch.index()].flatten(0, 1).narrow(0, first, count).transpose(0, 1); // [slot, count, d_head]
         let weight = block.branch_weight(branch, &model.spec); // [head or kv_head, d_model, d_head]
         let weight = match gradient.size()[0] / weight.size()[0] {
             1 => weight,
             group => weight.repeat_interleave_self_int(group, 0, None), // [head, d_model, d_head]
         };
-        block.attention_norm.pull_back(&residual, gradient.bmm(&weight.transpose(1, 2))) // [slot, batch · pos, d_model]
+        block.attention_norm.pull_back(&residual, gradient.bmm(&weight.transpose(1, 2))) // [slot, count, d_model]
     });
     Tensor::cat(&parts, 0)
 }

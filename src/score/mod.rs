@@ -11,12 +11,26 @@ use crate::dataset::TokenPair;
 use crate::error::{Hint, nearest};
 use crate::graph::Graph;
 use crate::graph::scores::Scores;
-use crate::measure::batch::{DIFFERENCE_BYTES, Prefix, batch_size, batches};
+use crate::measure::batch::{Prefix, batches};
+use crate::measure::memory::{Division, Needs, Sizes, out_of_memory};
 use crate::measure::{Batch, metric};
 use crate::metric::MetricKind;
 use crate::model::{Model, Past};
 use ndarray::Array2;
+use std::collections::VecDeque;
 use tch::Tensor;
+
+/// `1.5 GB`, in powers of ten.
+pub fn gigabytes(bytes: usize) -> String {
+    format!("{:.1} GB", bytes as f64 / 1e9)
+}
+
+fn weights_at_fault(weights: &[String]) -> String {
+    match weights {
+        [] => String::new(),
+        weights => format!(": neither are all weights in {}", weights.join(", ")),
+    }
+}
 
 /// How edges are scored.
 #[derive(Clone, PartialEq, Debug)]
@@ -63,6 +77,12 @@ pub enum ScoreError {
     NoPairs,
     #[error("eap-ig needs at least one step")]
     NoSteps,
+    #[error("even one pair at a time needs {}, and {} may be used", gigabytes(*least), gigabytes(*limit))]
+    Memory { least: usize, limit: usize },
+    #[error("{device:?} ran out of memory with one pair at a time")]
+    OutOfMemory { device: tch::Device },
+    #[error("{count} of the scores are not finite numbers{}", weights_at_fault(weights))]
+    NotFinite { count: usize, weights: Vec<String> },
 }
 
 impl Hint for ScoreError {
@@ -72,6 +92,16 @@ impl Hint for ScoreError {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("the methods are {}", METHODS.map(|method| method.name).join(", ")),
             },
+            ScoreError::Memory { .. } => {
+                "give it more with --memory, or take a smaller model or shorter prompts".into()
+            }
+            ScoreError::OutOfMemory { .. } => {
+                "another process may use the device; otherwise run with --device cpu".into()
+            }
+            ScoreError::NotFinite { weights, .. } if weights.is_empty() => {
+                "the activations overflow somewhere; if the weights are f16, try --dtype f32".into()
+            }
+            ScoreError::NotFinite { .. } => "fetch the model again".into(),
             ScoreError::NoGradient { .. } => "take `--method exact`, or a task with another metric".into(),
             ScoreError::NoPairs => "ask for more with --pairs".into(),
             ScoreError::NoSteps => "the papers take 5".into(),
@@ -85,6 +115,15 @@ impl Method {
             Method::Eap => METHODS[0].name,
             Method::EapIg(_) => METHODS[1].name,
             Method::Exact => METHODS[2].name,
+        }
+    }
+
+    /// What it keeps at the same time.
+    pub fn needs(&self) -> Needs {
+        match self {
+            Method::Eap => Needs { passes: 1, stretches_free: true },
+            Method::EapIg(options) => Needs { passes: options.steps, stretches_free: false },
+            Method::Exact => Needs { passes: 0, stretches_free: true },
         }
     }
 
@@ -105,23 +144,45 @@ pub struct Problem<'a> {
     pub graph: &'a Graph,
     pub pairs: &'a [TokenPair],
     pub metric: MetricKind,
-    /// `None` chooses a size that keeps the stored differences under 256 MiB.
+    /// Pairs run at once; `None`: as many as are fast and fit.
     pub batch_size: Option<usize>,
     pub prefix: Prefix,
+    /// The most that the run may use, weights included, in bytes.
+    pub memory: usize,
 }
 
 impl<'a> Problem<'a> {
-    /// With batches of the default size and the shared prefix computed once.
+    /// With batches of the default size, the shared prefix computed once, and no limit of memory.
     pub fn new(model: &'a Model, graph: &'a Graph, pairs: &'a [TokenPair], metric: MetricKind) -> Problem<'a> {
-        Problem { model, graph, pairs, metric, batch_size: None, prefix: Prefix::Shared }
+        Problem { model, graph, pairs, metric, batch_size: None, prefix: Prefix::Shared, memory: usize::MAX }
+    }
+
+    /// How the run is divided to stay within [`Problem::memory`].
+    ///
+    /// # Errors
+    /// [`ScoreError::Memory`] when even the smallest division does not.
+    pub fn division(&self, method: &Method) -> Result<Division, ScoreError> {
+        let sizes = Sizes::new(self.model, self.graph.dimensions, self.pairs);
+        sizes
+            .divide(method.needs(), self.pairs.len(), self.batch_size, self.memory, self.model.device)
+            .map_err(|least| ScoreError::Memory { least, limit: self.memory })
     }
 }
 
-/// Scores every edge. `progress` is told how much of the work is done, from 0 to 1.
+/// What [`score`] tells while it works.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Progress {
+    /// How much of the work is done, from 0 to 1.
+    Done(f64),
+    /// The device ran out of memory; the run goes on with so many pairs at once.
+    SmallerBatch(usize),
+}
+
+/// Scores every edge.
 ///
 /// # Errors
-/// [`ScoreError`] when the method cannot work with the metric or there is nothing to score on.
-pub fn score(problem: &Problem, method: &Method, progress: &mut dyn FnMut(f64)) -> Result<Scores, ScoreError> {
+/// [`ScoreError`] when the method cannot work with the metric, there is nothing to score on, or memory is short.
+pub fn score(problem: &Problem, method: &Method, progress: &mut dyn FnMut(Progress)) -> Result<Scores, ScoreError> {
     if problem.pairs.is_empty() {
         return Err(ScoreError::NoPairs);
     }
@@ -131,22 +192,50 @@ pub fn score(problem: &Problem, method: &Method, progress: &mut dyn FnMut(f64)) 
     if matches!(method, Method::EapIg(options) if options.steps == 0) {
         return Err(ScoreError::NoSteps);
     }
-    let size = problem.batch_size.unwrap_or_else(|| batch_size(problem.model, problem.pairs, DIFFERENCE_BYTES));
-    let batches = batches(problem.pairs, size, problem.prefix);
+    let division = problem.division(method)?;
+    let mut queue: VecDeque<Batch> = batches(problem.model, problem.pairs, division.pairs, problem.prefix).into();
     let mut sums = Array2::<f64>::zeros((problem.graph.sources(), problem.graph.destinations()));
-    for (index, batch) in batches.iter().enumerate() {
-        let past = batch.past(problem.model);
-        let run = Run { problem, batch, past: past.as_ref(), stretch: problem.model.spec.layers, passes: usize::MAX };
-        let mut part = |share: f64| progress((index as f64 + share) / batches.len() as f64);
-        sums += &match method {
-            Method::Eap => eap::score_batch(&run),
-            Method::EapIg(options) => eap_ig::score_batch(&run, options),
-            Method::Exact => exact::score_batch(&run, &mut part),
+    let mut done = 0;
+    while let Some(batch) = queue.pop_front() {
+        let mut part = |share: f64| {
+            progress(Progress::Done((done as f64 + share * batch.len() as f64) / problem.pairs.len() as f64));
         };
-        progress((index + 1) as f64 / batches.len() as f64);
+        match out_of_memory(|| score_batch(problem, method, &division, &batch, &mut part)) {
+            Some(scores) => sums += &scores,
+            None if batch.len() == 1 => return Err(ScoreError::OutOfMemory { device: problem.model.device }),
+            None => {
+                progress(Progress::SmallerBatch(batch.len().div_ceil(2)));
+                for half in batch.halves().into_iter().rev() {
+                    queue.push_front(half);
+                }
+                continue;
+            }
+        }
+        done += batch.len();
+        progress(Progress::Done(done as f64 / problem.pairs.len() as f64));
     }
     let values = sums.mapv(|sum| (sum / problem.pairs.len() as f64) as f32);
-    Ok(Scores { values })
+    match values.iter().filter(|score| !score.is_finite()).count() {
+        0 => Ok(Scores { values }),
+        count => Err(ScoreError::NotFinite { count, weights: problem.model.not_finite() }),
+    }
+}
+
+/// Sums over the pairs of one batch: `[source, destination]`.
+fn score_batch(
+    problem: &Problem,
+    method: &Method,
+    division: &Division,
+    batch: &Batch,
+    part: &mut dyn FnMut(f64),
+) -> Array2<f64> {
+    let past = batch.past(problem.model);
+    let run = Run { problem, batch, past: past.as_ref(), stretch: division.stretch, passes: division.passes };
+    match method {
+        Method::Eap => eap::score_batch(&run),
+        Method::EapIg(options) => eap_ig::score_batch(&run, options),
+        Method::Exact => exact::score_batch(&run, part),
+    }
 }
 
 /// One batch of a problem, with its prefix run.

@@ -48,7 +48,7 @@ pub(super) fn gemma2(fields: &Fields) -> Result<(Spec, Layout), ModelError> {
 pub(super) fn gemma3(fields: &Fields) -> Result<(Spec, Layout), ModelError> {
     let (mut spec, layout) = second(fields, "gemma3_text", &Defaults { theta: 1e6, ..DEFAULTS })?;
     let pattern = fields.size_or("sliding_window_pattern", 6)?;
-    let slides = |layer: usize| (layer + 1) % pattern != 0;
+    let slides = |layer: usize| !(layer + 1).is_multiple_of(pattern);
     slide(fields, &mut spec, slides)?;
     let local = fields.number_or("rope_local_base_freq", 10_000.0)?;
     spec.attention.rotaries.push(rope::plain(spec.d_head, local, Pairing::Halves));

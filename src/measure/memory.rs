@@ -1,0 +1,197 @@
+//! How much memory a run needs, and how it is divided so that it fits.
+//!
+//! The estimate counts what is alive at the worst moment: weights, what two recorded passes keep, the differences of all
+//! sources, the autograd graph of the layers that run backwards together, and the buffers of the contraction. Numbers are
+//! f32.
+
+use crate::dataset::TokenPair;
+use crate::graph::Dimensions;
+use crate::model::Model;
+use crate::model::spec::Spec;
+use tch::{Device, Kind};
+
+const NUMBER: usize = size_of::<f32>();
+
+/// What a method keeps at the same time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Needs {
+    /// Passes whose gradients may be kept together; 0 for a method without gradients.
+    pub passes: usize,
+    /// Whether a backward over few layers costs no more than one over all.
+    pub stretches_free: bool,
+}
+
+/// How a run is divided.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Division {
+    /// Pairs run at once.
+    pub pairs: usize,
+    /// Layers that run backwards together.
+    pub stretch: usize,
+    /// Passes whose gradients are kept to be averaged before they are contracted.
+    pub passes: usize,
+    /// The peak of all of it, weights included, in bytes.
+    pub bytes: usize,
+}
+
+/// The sizes that decide.
+#[derive(Clone, Copy)]
+pub struct Sizes<'a> {
+    pub spec: &'a Spec,
+    pub dimensions: Dimensions,
+    /// Bytes of the weights as they are kept.
+    pub weights: usize,
+    /// Whether matrices are widened to f32 at each use.
+    pub widened: bool,
+    /// Positions that a pass computes, and all positions of a prompt.
+    pub positions: usize,
+    pub length: usize,
+}
+
+impl<'a> Sizes<'a> {
+    /// Those of the longest pairs on a model.
+    pub fn new(model: &'a Model, dimensions: Dimensions, pairs: &[TokenPair]) -> Sizes<'a> {
+        let shared = model.spec.attention.causal;
+        let suffix = |pair: &TokenPair| pair.len() - if shared { pair.first_difference } else { 0 };
+        Sizes {
+            spec: &model.spec,
+            dimensions,
+            weights: model.weight_bytes(),
+            widened: model.weights.token_embedding.kind() != Kind::Float,
+            positions: pairs.iter().map(suffix).max().unwrap_or(1),
+            length: pairs.iter().map(TokenPair::len).max().unwrap_or(1),
+        }
+    }
+
+    /// Numbers of the parameters of one block.
+    fn block(&self) -> usize {
+        let Spec { d_model, heads, kv_heads, d_head, d_mlp, .. } = *self.spec;
+        let matrices = if self.spec.mlp.is_some_and(|mlp| mlp.gated) { 3 } else { 2 };
+        d_model * (2 * (heads + kv_heads) * d_head + matrices * d_mlp)
+    }
+
+    /// Numbers that a recorded pass keeps for each token.
+    fn recorded(&self) -> usize {
+        let Spec { d_model, heads, d_head, layers, .. } = *self.spec;
+        d_model + layers * (heads * d_head + 3 * d_model)
+    }
+
+    /// Numbers of the differences of all sources for each token.
+    pub fn differences(&self) -> usize {
+        self.dimensions.sources() * self.spec.d_model
+    }
+
+    /// Numbers that autograd keeps for each token of one layer.
+    fn graph(&self) -> usize {
+        let Spec { d_model, heads, d_head, d_mlp, .. } = *self.spec;
+        let gated = self.spec.mlp.is_some_and(|mlp| mlp.gated);
+        8 * d_model + 8 * heads * d_head + 4 * heads * self.length + if gated { 5 } else { 3 } * d_mlp
+    }
+
+    /// Numbers of the gradients of one pass for each token.
+    fn gradients(&self) -> usize {
+        let Spec { d_model, heads, d_head, layers, .. } = *self.spec;
+        layers * (3 * heads * d_head + 2 * d_model)
+    }
+
+    /// The peak of a division, in bytes.
+    pub fn peak(&self, needs: Needs, pairs: usize, stretch: usize, passes: usize) -> usize {
+        let Spec { d_model, heads, vocab_out, layers, .. } = *self.spec;
+        let tokens = pairs * self.positions;
+        let prefix = pairs * (self.length - self.positions) * layers * 2 * self.spec.kv_heads * self.spec.d_head;
+        let widened_head = if self.widened { vocab_out * d_model } else { 0 };
+        let widened_block = if self.widened { self.block() } else { 0 };
+        let kept = tokens * 2 * self.recorded() + prefix + pairs * 4 * vocab_out;
+        let expanding =
+            tokens * (self.differences() + layers * (heads * self.spec.d_head + d_model) + 2 * heads * d_model);
+        let numbers = if needs.passes == 0 {
+            kept + expanding + self.side_by_side() + widened_block.max(widened_head)
+        } else {
+            let gradients = passes * tokens * self.gradients();
+            let backward = stretch * (tokens * self.graph() + widened_block) + widened_head;
+            let contraction = 4 * (contracted_rows(self.spec).min(tokens) * 3 * heads * d_model);
+            // The differences are made after the backward of EAP and before that of the methods with steps.
+            let together = if needs.stretches_free { 0 } else { tokens * self.differences() };
+            kept + gradients + (together + backward).max(expanding).max(tokens * self.differences() + contraction)
+        };
+        self.weights + numbers * NUMBER
+    }
+
+    /// Numbers of the rows that exact patching runs side by side.
+    fn side_by_side(&self) -> usize {
+        let Spec { d_model, heads, .. } = *self.spec;
+        rows_side_by_side(self.spec) * (self.graph() + 3 * heads * d_model)
+    }
+
+    /// The division with the most pairs at once, then the most layers together, whose peak stays within `limit` bytes.
+    /// `pairs`: how many there are; `fixed`: as many at once as the user says.
+    ///
+    /// # Errors
+    /// The least that the run can do with, in bytes.
+    pub fn divide(
+        &self,
+        needs: Needs,
+        pairs: usize,
+        fixed: Option<usize>,
+        limit: usize,
+        device: Device,
+    ) -> Result<Division, usize> {
+        let most = fixed.unwrap_or_else(|| self.most_pairs(device)).min(pairs).max(1);
+        let layers = self.spec.layers;
+        let stretches = if needs.stretches_free { vec![1] } else { vec![layers, layers.div_ceil(4), 1] };
+        let mut at_once = most;
+        loop {
+            for &stretch in &stretches {
+                for passes in [needs.passes.max(1), 1] {
+                    let bytes = self.peak(needs, at_once, stretch, passes);
+                    if bytes <= limit {
+                        return Ok(Division { pairs: at_once, stretch, passes, bytes });
+                    }
+                }
+            }
+            if at_once == 1 || fixed.is_some() {
+                return Err(self.peak(needs, at_once, 1, 1));
+            }
+            at_once = at_once.div_ceil(2);
+        }
+    }
+
+    /// More pairs at once than this are not faster: caches (of a CPU) or cores (of a GPU) are full.
+    pub fn most_pairs(&self, device: Device) -> usize {
+        let (bytes, most) = if device.is_cuda() { (4 << 30, 512) } else { (256 << 20, 64) };
+        (bytes / (self.differences() * self.positions * NUMBER).max(1)).clamp(1, most)
+    }
+}
+
+/// Runs `work`; nothing if the device has not enough memory for it. libtorch reports that by a panic, and what the work
+/// had allocated is free again afterwards.
+///
+/// # Panics
+/// As `work` does, for any other reason.
+pub fn out_of_memory<T>(work: impl FnOnce() -> T) -> Option<T> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
+        Ok(done) => Some(done),
+        Err(panic) if panic_says_out_of_memory(panic.as_ref()) => None,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+fn panic_says_out_of_memory(panic: &(dyn std::any::Any + Send)) -> bool {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    text.is_some_and(is_out_of_memory)
+}
+
+/// Whether a message of libtorch says that memory was short.
+pub fn is_out_of_memory(text: &str) -> bool {
+    text.contains("out of memory") || text.contains("can't allocate memory")
+}
+
+/// Tokens whose gradients at all slots of a layer are expanded together: 64 MiB of them.
+pub fn contracted_rows(spec: &Spec) -> usize {
+    ((64 << 20) / (3 * spec.heads * spec.d_model * NUMBER)).max(1)
+}
+
+/// Rows (edges × pairs) times positions that exact patching runs in one pass.
+pub fn rows_side_by_side(spec: &Spec) -> usize {
+    ((256 << 20) / (spec.heads * spec.d_model * NUMBER)).clamp(64, 4096)
+}
