@@ -43,6 +43,8 @@ pub struct Row {
     /// The largest difference in units of what was expected, or of a hundredth of the largest where that is more: a number
     /// that is nearly zero beside the others is known only to within their rounding.
     pub relative: f64,
+    /// Whether it holds scores of edges, which are compared relatively; all else is compared absolutely.
+    pub of_scores: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -263,6 +265,7 @@ impl Comparison<'_> {
             numbers: found.len(),
             largest,
             difference: worst(&|a, b| (a - b).abs()),
+            of_scores: matches!(name, "EAP" | "EAP-IG-inputs"),
             relative: worst(&|a, b| if a == b { 0.0 } else { (a - b).abs() / b.abs().max(largest * 0.01) }),
         })
     }

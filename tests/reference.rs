@@ -52,12 +52,8 @@ fn check(name: &str, rows: usize) {
     let found = parity::check(&folder(name), &loaded).unwrap();
     assert_eq!(found.len(), rows, "{found:?}");
     for row in found {
-        let (error, most) = match row.name.as_str() {
-            "EAP" | "EAP-IG-inputs" => (row.relative, 1e-4),
-            name if name.contains("edges of") => (row.difference, 0.0),
-            _ => (row.difference, 1e-4),
-        };
-        assert!(error <= most, "{name}: {row:?}");
+        let error = if row.of_scores { row.relative } else { row.difference };
+        assert!(error <= 1e-4, "{name}: {row:?}");
     }
 }
 

@@ -126,7 +126,7 @@ pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
     let start = Instant::now();
     let (goal, method) = (command.goal()?, command.scoring.method()?);
     let work = Work::load(subject)?;
-    let Work { task, loaded, graph } = &work;
+    let Work { task, loaded, graph, .. } = &work;
     if let Goal::Edges(edges) = goal {
         penjing::circuit::select::check_size(graph, edges).map_err(penjing::Error::from)?;
     }

@@ -3,6 +3,7 @@
 use super::Ended;
 use super::options::{KvArgument, Subject};
 use super::progress::Progress;
+use super::resources::Resources;
 use super::term::{Usage, print, print_json};
 use super::work::Work;
 use clap::Args;
@@ -36,6 +37,8 @@ pub struct Evaluate {
     /// How many random circuits of the same size to compare with
     #[arg(long, default_value_t = 20, value_name = "N")]
     random_circuits: usize,
+    #[command(flatten)]
+    resources: Resources,
 }
 
 pub fn run(command: &Evaluate, as_json: bool) -> anyhow::Result<Ended> {
@@ -52,7 +55,7 @@ pub fn run(command: &Evaluate, as_json: bool) -> anyhow::Result<Ended> {
         } else {
             KvArgument::Native
         },
-        device: "cpu".into(),
+        resources: command.resources.clone(),
     };
     let work = Work::load(&subject)?;
     if work.graph.dimensions != circuit.graph.dimensions {

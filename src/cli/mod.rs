@@ -9,10 +9,16 @@ mod doctor;
 #[cfg(feature = "torch")]
 mod evaluate;
 #[cfg(feature = "torch")]
+mod inspect;
+#[cfg(feature = "torch")]
+mod model;
+#[cfg(feature = "torch")]
 mod options;
 #[cfg(feature = "torch")]
 mod progress;
 mod render;
+#[cfg(feature = "torch")]
+mod resources;
 #[cfg(feature = "torch")]
 mod score;
 mod task;
@@ -52,6 +58,12 @@ enum Command {
         #[command(subcommand)]
         command: task::TaskCommand,
     },
+    /// Show models and check their numbers
+    #[cfg(feature = "torch")]
+    Model {
+        #[command(subcommand)]
+        command: model::ModelCommand,
+    },
     /// Show versions, devices, threads and what is missing
     Doctor,
 }
@@ -75,7 +87,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    match run(arguments) {
+    match run_caught(arguments) {
         Ok(Ended::Done) => ExitCode::SUCCESS,
         Ok(Ended::Failed) => ExitCode::from(1),
         Err(error) => {
@@ -92,6 +104,17 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Runs the command; where libtorch ran out of memory outside of the code that can do with less, that is an error.
+fn run_caught(arguments: Arguments) -> anyhow::Result<Ended> {
+    #[cfg(feature = "torch")]
+    return penjing::measure::memory::out_of_memory(|| run(arguments)).unwrap_or_else(|| {
+        let message = "out of memory".to_owned();
+        Err(term::Usage { message, hint: "take fewer --pairs, a smaller model, or --device cpu".into() }.into())
+    });
+    #[cfg(not(feature = "torch"))]
+    run(arguments)
+}
+
 fn run(Arguments { json, command }: Arguments) -> anyhow::Result<Ended> {
     match command {
         #[cfg(feature = "torch")]
@@ -102,6 +125,8 @@ fn run(Arguments { json, command }: Arguments) -> anyhow::Result<Ended> {
         Command::Evaluate(command) => evaluate::run(&command, json),
         Command::Render(command) => render::run(&command, json),
         Command::Task { command } => task::run(command, json, &model_tokenizer),
+        #[cfg(feature = "torch")]
+        Command::Model { command } => model::run(&command, json),
         Command::Doctor => doctor::run(json),
     }
 }
@@ -119,6 +144,10 @@ fn model_tokenizer(model: &str) -> anyhow::Result<penjing::tokenizer::Tokenizer>
 fn quiet_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let text = panic.payload_as_str().unwrap_or("no message");
+        #[cfg(feature = "torch")]
+        if penjing::measure::memory::is_out_of_memory(text) {
+            return; // caught: the run goes on with smaller batches, or ends with an error
+        }
         let text = text.split("Exception raised from").next().unwrap_or(text).trim();
         let place = panic.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
         eprintln!(

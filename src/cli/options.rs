@@ -1,5 +1,6 @@
 //! Options that several commands share, and their checks.
 
+use super::resources::Resources;
 use super::term::Usage;
 use clap::Args;
 use penjing::graph::KvSlots;
@@ -29,9 +30,8 @@ pub struct Subject {
     /// Slots for keys and values where query heads share them: one for every query head, or only those the model has
     #[arg(long, value_enum, default_value = "query-heads")]
     pub kv: KvArgument,
-    /// Device: only `cpu` for now
-    #[arg(long, default_value = "cpu")]
-    pub device: String,
+    #[command(flatten)]
+    pub resources: Resources,
 }
 
 /// How edges are scored.
@@ -46,7 +46,7 @@ pub struct Scoring {
     /// Which end of the line from corrupt to clean eap-ig includes
     #[arg(long, value_enum, default_value = "corrupt")]
     pub endpoints: EndpointsArgument,
-    /// Pairs run at once (default: as many as keep stored differences under 256 MiB)
+    /// Pairs run at once (default: as many as are fast and fit into --memory)
     #[arg(long, value_name = "N")]
     pub batch: Option<usize>,
 }
@@ -98,9 +98,6 @@ impl Subject {
         let usage = |message: String, hint: &str| Err(Usage { message, hint: hint.to_owned() }.into());
         if self.pairs == 0 {
             return usage("--pairs 0 leaves nothing to work on".into(), "take 32 or more");
-        }
-        if self.device != "cpu" {
-            return usage(format!("device `{}` is not supported", self.device), "leave --device out, or say `cpu`");
         }
         if self.threads == Some(0) {
             return usage("--threads 0 cannot work".into(), "leave --threads out");

@@ -9,6 +9,7 @@ use penjing::dataset::{self, Dataset, TokenPair};
 use penjing::graph::scores::Scores;
 use penjing::graph::{Dimensions, Graph};
 use penjing::measure::batch::Prefix;
+use penjing::measure::memory::{Division, in_words};
 use penjing::model::{self, Loaded};
 use penjing::score::{self, Method, Problem};
 use penjing::task::{self, Expansion, Split, Task};
@@ -20,6 +21,8 @@ pub struct Work {
     pub task: Task,
     pub loaded: Loaded,
     pub graph: Graph,
+    /// How many bytes may be used.
+    pub memory: usize,
 }
 
 impl Work {
@@ -30,11 +33,13 @@ impl Work {
     pub fn load(subject: &Subject) -> anyhow::Result<Work> {
         subject.check()?;
         let task = task::resolve(&subject.task).map_err(penjing::Error::from)?;
-        let loaded = model::load(&subject.model).map_err(penjing::Error::from)?;
+        let options = subject.resources.load_options()?;
+        let loaded = model::load_with(&subject.model, &options).map_err(penjing::Error::from)?;
         let spec = &loaded.model.spec;
         subject.set_threads(spec.d_model);
         let graph = Graph::new(Dimensions::of(spec, subject.kv.into()));
-        Ok(Work { task, loaded, graph })
+        let memory = subject.resources.limit()?;
+        Ok(Work { task, loaded, graph, memory })
     }
 
     /// Pairs of one split as tokens.
@@ -72,8 +77,9 @@ impl Work {
             metric: self.task.metric,
             batch_size: scoring.batch,
             prefix: Prefix::Shared,
-            memory: usize::MAX,
+            memory: self.memory,
         };
+        say_division(&problem.division(method)?);
         let progress = Progress::bar("scoring edges");
         let start = Instant::now();
         let scores = score::score(&problem, method, &mut |event| match event {
@@ -108,6 +114,16 @@ impl Work {
             penjing: env!("CARGO_PKG_VERSION").into(),
         }
     }
+}
+
+/// Tells what the run will take, before it starts.
+fn say_division(division: &Division) {
+    note(&format!(
+        "memory: about {}, {} {} at once",
+        in_words(division.bytes),
+        division.pairs,
+        if division.pairs == 1 { "pair" } else { "pairs" }
+    ));
 }
 
 /// The names of the corruptions that the pairs came from, in order of appearance.

@@ -53,13 +53,19 @@ impl<'a> Sizes<'a> {
     pub fn new(model: &'a Model, dimensions: Dimensions, pairs: &[TokenPair]) -> Sizes<'a> {
         let shared = model.spec.attention.causal;
         let suffix = |pair: &TokenPair| pair.len() - if shared { pair.first_difference } else { 0 };
+        let positions = pairs.iter().map(suffix).max().unwrap_or(1);
+        Sizes::of(model, dimensions, positions, pairs.iter().map(TokenPair::len).max().unwrap_or(1))
+    }
+
+    /// Those of prompts of `length` tokens of which a pass computes `positions`.
+    pub fn of(model: &'a Model, dimensions: Dimensions, positions: usize, length: usize) -> Sizes<'a> {
         Sizes {
             spec: &model.spec,
             dimensions,
             weights: model.weight_bytes(),
             widened: model.weights.token_embedding.kind() != Kind::Float,
-            positions: pairs.iter().map(suffix).max().unwrap_or(1),
-            length: pairs.iter().map(TokenPair::len).max().unwrap_or(1),
+            positions,
+            length,
         }
     }
 
@@ -184,6 +190,14 @@ fn panic_says_out_of_memory(panic: &(dyn std::any::Any + Send)) -> bool {
 /// Whether a message of libtorch says that memory was short.
 pub fn is_out_of_memory(text: &str) -> bool {
     text.contains("out of memory") || text.contains("can't allocate memory")
+}
+
+/// `1.5 GB` or `12 MB`, in powers of ten.
+pub fn in_words(bytes: usize) -> String {
+    match bytes as f64 {
+        bytes if bytes >= 1e9 => format!("{:.1} GB", bytes / 1e9),
+        bytes => format!("{:.1} MB", bytes / 1e6),
+    }
 }
 
 /// Tokens whose gradients at all slots of a layer are expanded together: 64 MiB of them.

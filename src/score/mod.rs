@@ -12,18 +12,13 @@ use crate::error::{Hint, nearest};
 use crate::graph::Graph;
 use crate::graph::scores::Scores;
 use crate::measure::batch::{Prefix, batches};
-use crate::measure::memory::{Division, Needs, Sizes, out_of_memory};
+use crate::measure::memory::{Division, Needs, Sizes, in_words, out_of_memory};
 use crate::measure::{Batch, metric};
 use crate::metric::MetricKind;
 use crate::model::{Model, Past};
 use ndarray::Array2;
 use std::collections::VecDeque;
 use tch::Tensor;
-
-/// `1.5 GB`, in powers of ten.
-pub fn gigabytes(bytes: usize) -> String {
-    format!("{:.1} GB", bytes as f64 / 1e9)
-}
 
 fn weights_at_fault(weights: &[String]) -> String {
     match weights {
@@ -77,7 +72,7 @@ pub enum ScoreError {
     NoPairs,
     #[error("eap-ig needs at least one step")]
     NoSteps,
-    #[error("even one pair at a time needs {}, and {} may be used", gigabytes(*least), gigabytes(*limit))]
+    #[error("even one pair at a time needs {}, and {} may be used", in_words(*least), in_words(*limit))]
     Memory { least: usize, limit: usize },
     #[error("{device:?} ran out of memory with one pair at a time")]
     OutOfMemory { device: tch::Device },
