@@ -84,7 +84,7 @@ def randomise(model, seed: int) -> None:
             neutral = 1.0 if "bias" not in name and not model.config.model_type.startswith("gemma") else 0.0
             parameter.data = neutral + 0.15 * noise
         elif "embed" in name or "wte" in name or "wpe" in name or "lm_head" in name:
-            parameter.data = 0.5 * noise
+            parameter.data = 0.15 * noise
         else:
             parameter.data = noise / math.sqrt(min(parameter.shape))
 

@@ -10,7 +10,7 @@ pub struct Resources {
     /// Where the model runs: cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     pub device: String,
-    /// The type that weights are kept in; they are multiplied in f32 whatever it is
+    /// The type that weights are kept in; they are multiplied in f32, or in f64 if they are kept in it
     #[arg(long, value_enum, default_value = "auto")]
     pub dtype: DtypeArgument,
     /// The most memory to use, for example 8GB, or a share of what is free
@@ -22,6 +22,8 @@ pub struct Resources {
 pub enum DtypeArgument {
     /// As the checkpoint has them; small half-precision models in f32
     Auto,
+    /// To tell rounding from mistakes
+    F64,
     F32,
     F16,
     Bf16,
@@ -33,6 +35,7 @@ impl Resources {
     pub fn load_options(&self) -> anyhow::Result<LoadOptions> {
         let dtype = match self.dtype {
             DtypeArgument::Auto => Dtype::Auto,
+            DtypeArgument::F64 => Dtype::F64,
             DtypeArgument::F32 => Dtype::F32,
             DtypeArgument::F16 => Dtype::F16,
             DtypeArgument::Bf16 => Dtype::Bf16,

@@ -121,7 +121,7 @@ impl<'a> Bench<'a> {
                 prepared,
                 model: self.model,
                 dimensions,
-                now_minus_corrupt: Tensor::zeros(shape, (Kind::Float, self.model.device)),
+                now_minus_corrupt: Tensor::zeros(shape, (self.model.kind(), self.model.device)),
             };
             let pass = Pass { past: prepared.past.as_ref(), read: Read::Last };
             self.model.forward(Start::Tokens(&prepared.batch.clean), &pass, &mut tap).squeeze_dim(1)
@@ -178,7 +178,8 @@ impl Kept {
                 .flat_map(|column| (0..sources).map(move |source| f32::from(u8::from(mask.0[[source, column]]))))
                 .collect();
             let shape = [count as i64, sources as i64];
-            flat.contains(&1.0).then(|| Tensor::from_slice(&flat).view(shape).to_device(model.device))
+            flat.contains(&1.0)
+                .then(|| Tensor::from_slice(&flat).view(shape).to_kind(model.kind()).to_device(model.device))
         };
         let read = |first: usize, count: usize| {
             (first..first + count).any(|source| mask.0.row(source).iter().any(|&kept| kept))
@@ -228,7 +229,7 @@ impl CircuitTap<'_> {
     fn carried_through_norms(&self, kept: &Tensor, sources: &Tensor) -> Tensor {
         let (spec, heads) = (&self.model.spec, self.dimensions.heads);
         let additive = kept.copy(); // [slot, source], heads left out
-        let mut carried = Tensor::zeros([kept.size()[0], sources.size()[1]], (Kind::Float, self.model.device));
+        let mut carried = Tensor::zeros([kept.size()[0], sources.size()[1]], (self.model.kind(), self.model.device));
         for layer in (0..spec.layers).map(Layer).take_while(|&layer| {
             // A slot's sources are a prefix: all heads of a layer or none of them.
             self.dimensions.before(layer) + heads <= kept.size()[1] as usize

@@ -1,16 +1,13 @@
 //! How much memory a run needs, and how it is divided so that it fits.
 //!
 //! The estimate counts what is alive at the worst moment: weights, what two recorded passes keep, the differences of all
-//! sources, the autograd graph of the layers that run backwards together, and the buffers of the contraction. Numbers are
-//! f32.
+//! sources, the autograd graph of the layers that run backwards together, and the buffers of the contraction.
 
 use crate::dataset::TokenPair;
 use crate::graph::Dimensions;
 use crate::model::Model;
 use crate::model::spec::Spec;
-use tch::{Device, Kind};
-
-const NUMBER: usize = size_of::<f32>();
+use tch::Device;
 
 /// What a method keeps at the same time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,8 +38,10 @@ pub struct Sizes<'a> {
     pub dimensions: Dimensions,
     /// Bytes of the weights as they are kept.
     pub weights: usize,
-    /// Whether matrices are widened to f32 at each use.
+    /// Whether matrices are widened at each use.
     pub widened: bool,
+    /// Bytes of a number of an activation.
+    pub number: usize,
     /// Positions that a pass computes, and all positions of a prompt.
     pub positions: usize,
     pub length: usize,
@@ -63,7 +62,8 @@ impl<'a> Sizes<'a> {
             spec: &model.spec,
             dimensions,
             weights: model.weight_bytes(),
-            widened: model.weights.token_embedding.kind() != Kind::Float,
+            widened: model.weights.token_embedding.kind() != model.kind(),
+            number: model.kind().elt_size_in_bytes(),
             positions,
             length,
         }
@@ -120,7 +120,7 @@ impl<'a> Sizes<'a> {
             let together = if needs.stretches_free { 0 } else { tokens * self.differences() };
             kept + gradients + (together + backward).max(expanding).max(tokens * self.differences() + contraction)
         };
-        self.weights + numbers * NUMBER
+        self.weights + numbers * self.number
     }
 
     /// Numbers of the rows that exact patching runs side by side.
@@ -165,7 +165,7 @@ impl<'a> Sizes<'a> {
     /// More pairs at once than this are not faster: caches (of a CPU) or cores (of a GPU) are full.
     pub fn most_pairs(&self, device: Device) -> usize {
         let (bytes, most) = if device.is_cuda() { (4 << 30, 512) } else { (256 << 20, 64) };
-        (bytes / (self.differences() * self.positions * NUMBER).max(1)).clamp(1, most)
+        (bytes / (self.differences() * self.positions * self.number).max(1)).clamp(1, most)
     }
 }
 
@@ -202,10 +202,10 @@ pub fn in_words(bytes: usize) -> String {
 
 /// Tokens whose gradients at all slots of a layer are expanded together: 64 MiB of them.
 pub fn contracted_rows(spec: &Spec) -> usize {
-    ((64 << 20) / (3 * spec.heads * spec.d_model * NUMBER)).max(1)
+    ((64 << 20) / (3 * spec.heads * spec.d_model * size_of::<f32>())).max(1)
 }
 
 /// Rows (edges × pairs) times positions that exact patching runs in one pass.
 pub fn rows_side_by_side(spec: &Spec) -> usize {
-    ((256 << 20) / (spec.heads * spec.d_model * NUMBER)).clamp(64, 4096)
+    ((256 << 20) / (spec.heads * spec.d_model * size_of::<f32>())).clamp(64, 4096)
 }

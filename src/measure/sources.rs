@@ -11,7 +11,7 @@ use crate::model::site::Site;
 use crate::model::spec::Layer;
 use crate::model::tap::Tap;
 use crate::model::{Model, Pass, Past, Read, Start};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// Keeps, without gradients, what the sources wrote and what the destinations read.
 #[derive(Default)]
@@ -76,7 +76,7 @@ impl Activations {
         let (heads, d_model) = (model.spec.heads as i64, model.spec.d_model as i64);
         let rows = self.embedding.size()[0] * self.embedding.size()[1];
         let sources = dimensions.sources() as i64;
-        let all = Tensor::empty([sources, rows, d_model], (Kind::Float, self.embedding.device())); // [source, batch · pos, d_model]
+        let all = Tensor::empty([sources, rows, d_model], (self.embedding.kind(), self.embedding.device())); // [source, batch · pos, d_model]
         all.select(0, 0).copy_(&self.embedding.flatten(0, 1));
         for (layer, z) in self.z.iter().enumerate() {
             let first = dimensions.before(Layer(layer)) as i64;

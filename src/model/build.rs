@@ -134,10 +134,15 @@ impl Reader<'_> {
         let norm = self.norm(self.layout.mlp_norm.map(name), d_model)?;
         let (gate, input, output) = match names {
             MlpNames::Plain { input, output } => (None, self.linear(&name(input), d_model, d_mlp, bias)?, output),
+            MlpNames::Gated { gate, input, output } if self.layout.matrices == Matrices::Heads => {
+                return self.gated_with_late_bias(
+                    norm,
+                    [gate, input, output].map(name),
+                    self.layout.mlp_after.map(name),
+                );
+            }
             MlpNames::Gated { gate, input, output } => {
-                // TransformerLens's gate has no bias.
-                let gate_bias = bias && self.layout.matrices != Matrices::Heads;
-                let gate = self.linear(&name(gate), d_model, d_mlp, gate_bias)?;
+                let gate = self.linear(&name(gate), d_model, d_mlp, bias)?;
                 (Some(gate), self.linear(&name(input), d_model, d_mlp, bias)?, output)
             }
             MlpNames::FusedGated { both, output } => {
@@ -149,6 +154,28 @@ impl Reader<'_> {
         let output = self.linear(&name(output), d_mlp, d_model, bias)?;
         let after = self.norm(self.layout.mlp_after.map(name), d_model)?;
         Ok(Mlp { norm, gate, input, output, after })
+    }
+
+    /// TransformerLens adds the input's bias after the product with the gate. It is moved into the output's bias, where it
+    /// does the same.
+    fn gated_with_late_bias(
+        &mut self,
+        norm: Norm,
+        names: [String; 3],
+        after: Option<String>,
+    ) -> Result<Mlp, ModelError> {
+        let (d_model, d_mlp) = (self.spec.d_model, self.spec.d_mlp);
+        let [gate, input, output] = names;
+        let gate = self.linear(&gate, d_model, d_mlp, false)?;
+        let mut input = self.linear(&input, d_model, d_mlp, true)?;
+        let mut output = self.linear(&output, d_mlp, d_model, true)?;
+        let after = self.norm(after, d_model)?;
+        if let (Some(late), Some(bias)) = (input.bias.take(), &output.bias)
+            && [&late, bias, &output.weight].iter().all(|tensor| self.fits(tensor))
+        {
+            output.bias = Some(bias + wide(&output.weight).tr().mv(&late));
+        }
+        Ok(Mlp { norm, gate: Some(gate), input, output, after })
     }
 
     fn projections(&mut self, start: &str) -> Result<[Linear; 3], ModelError> {

@@ -32,12 +32,14 @@ impl Default for LoadOptions {
     }
 }
 
-/// The type that matrices are kept in. Whatever it is, they are multiplied in f32.
+/// The type that matrices are kept in. They are multiplied in f32, or in f64 if they are kept in it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Dtype {
     /// As the checkpoint has them; half precision is widened once if that takes no more than [`WIDENED`].
     #[default]
     Auto,
+    /// For telling rounding from mistakes: twice the memory and time of f32.
+    F64,
     F32,
     F16,
     Bf16,
@@ -50,6 +52,7 @@ impl Dtype {
     fn kind(self, files: &TensorFiles) -> Option<Kind> {
         match self {
             Dtype::Auto => (2 * files.half_bytes() <= WIDENED).then_some(Kind::Float),
+            Dtype::F64 => Some(Kind::Double),
             Dtype::F32 => Some(Kind::Float),
             Dtype::F16 => Some(Kind::Half),
             Dtype::Bf16 => Some(Kind::BFloat16),

@@ -1,7 +1,7 @@
 //! The weights of a model, in one layout for all families.
 //!
-//! Matrices stay in the type and, where possible, in the memory of their file; what is computed with them is f32. A half
-//! precision matrix is widened at each use, which costs a fraction of the product and keeps 2 bytes a number in memory.
+//! Matrices stay in the type and, where possible, in the memory of their file; what is computed with them is f32 (f64 if
+//! they are kept in f64, to tell rounding from mistakes). A half precision matrix is widened at each use, which costs a fraction of the product and keeps 2 bytes a number in memory.
 
 use super::safetensors::TensorFiles;
 use super::spec::{Branch, NormKind, Spec};
@@ -56,12 +56,21 @@ pub(crate) struct Norm {
     pub epsilon: f64,
 }
 
-/// The tensor in f32: itself if it is f32 already.
+/// The tensor in the type that is computed in: f64 if it is kept in f64, else f32.
 pub(crate) fn wide(tensor: &Tensor) -> Tensor {
-    tensor.to_kind(Kind::Float)
+    tensor.to_kind(computed_in(tensor.kind()))
+}
+
+fn computed_in(kept: Kind) -> Kind {
+    if kept == Kind::Double { Kind::Double } else { Kind::Float }
 }
 
 impl Model {
+    /// The type of activations: f32, or f64 where weights are kept in it.
+    pub fn kind(&self) -> Kind {
+        computed_in(self.weights.token_embedding.kind())
+    }
+
     /// Bytes of all weights as they are kept; shared ones once.
     pub fn weight_bytes(&self) -> usize {
         let size = |tensor: &Tensor| tensor.numel() * tensor.kind().elt_size_in_bytes();

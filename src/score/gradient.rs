@@ -183,10 +183,10 @@ fn contract_mean(run: &Run, differences: &Tensor, passes: &[Gradients]) -> Array
     let mut sums = Array2::<f64>::zeros((graph.sources(), graph.destinations()));
     let mut add = |first: usize, products: Tensor| {
         let (rows, columns) = (products.size()[0] as usize, products.size()[1] as usize);
-        let mut flat = vec![0f32; rows * columns];
-        products.contiguous().copy_data(&mut flat, rows * columns);
+        let mut flat = vec![0f64; rows * columns];
+        products.to_kind(Kind::Double).contiguous().copy_data(&mut flat, rows * columns);
         for (index, product) in flat.into_iter().enumerate() {
-            sums[[index / columns, first + index % columns]] += f64::from(product);
+            sums[[index / columns, first + index % columns]] += product;
         }
     };
     let scale = 1.0 / passes.len() as f64;

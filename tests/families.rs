@@ -1,0 +1,276 @@
+//! Every family, on tiny random models with odd sizes: numbers of transformers (`tests/data/families`) and of
+//! TransformerLens (`tests/data/research`), gradients against finite differences, identities of circuits, and batches of
+//! mixed lengths against single runs.
+
+#![cfg(feature = "torch")]
+
+use penjing::circuit::EdgeMask;
+use penjing::dataset::TokenPair;
+use penjing::eval::Bench;
+use penjing::graph::scores::Scores;
+use penjing::graph::{Destination, Dimensions, Graph, KvSlots, Slot};
+use penjing::measure::batch::{Prefix, batches};
+use penjing::measure::metric::per_pair;
+use penjing::measure::sources::Activations;
+use penjing::metric::MetricKind;
+use penjing::model::site::Site;
+use penjing::model::tap::Tap;
+use penjing::model::{Dtype, LoadOptions, Loaded, Pass, Read, Start, load_with};
+use penjing::parity;
+use penjing::score::{Method, Problem, eap_ig, score};
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use tch::Tensor;
+
+const METRIC: MetricKind = MetricKind::LogitDifference;
+
+/// A model of the fixtures with its pairs.
+struct Case {
+    name: String,
+    folder: PathBuf,
+    loaded: Loaded,
+    pairs: Vec<TokenPair>,
+}
+
+/// Calls `check` with every model of the fixtures, in f32.
+fn with_each(check: impl Fn(&Case)) {
+    with_each_in(Dtype::F32, check);
+}
+
+/// In f64 what should be equal is equal to many digits, so that rounding hides no mistake.
+fn with_each_in(dtype: Dtype, check: impl Fn(&Case)) {
+    // Tests run side by side: libtorch's operations must not each open a pool of threads as well.
+    tch::set_num_threads(1);
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let mut count = 0;
+    for group in ["families", "research"] {
+        let mut folders: Vec<_> =
+            std::fs::read_dir(data.join(group)).unwrap().map(|entry| entry.unwrap().path()).collect();
+        folders.sort();
+        for folder in folders.into_iter().filter(|folder| folder.is_dir()) {
+            let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+            let options = LoadOptions { dtype, ..LoadOptions::default() };
+            let loaded =
+                load_with(folder.to_str().unwrap(), &options).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let pairs = parity::pairs(&folder, &loaded).unwrap_or_else(|error| panic!("{name}: {error}")).pairs;
+            check(&Case { name, folder, loaded, pairs });
+            count += 1;
+        }
+    }
+    assert_eq!(count, 25, "a fixture is missing");
+}
+
+fn graph(case: &Case, kv: KvSlots) -> Graph {
+    Graph::new(Dimensions::of(&case.loaded.model.spec, kv))
+}
+
+fn scores(case: &Case, graph: &Graph, pairs: &[TokenPair], method: &Method) -> Scores {
+    score(&Problem::new(&case.loaded.model, graph, pairs, METRIC), method, &mut |_| ())
+        .unwrap_or_else(|error| panic!("{}: {error}", case.name))
+}
+
+fn ig() -> Method {
+    Method::EapIg(eap_ig::Options::default())
+}
+
+#[test]
+fn numbers_are_those_of_the_original_implementations() {
+    with_each(|case| {
+        let rows = parity::check(&case.folder, &case.loaded).unwrap();
+        assert_eq!(rows.len(), 3 + case.loaded.model.spec.layers, "{}: {rows:?}", case.name);
+        for row in rows {
+            assert!(row.difference <= 1e-4, "{}: {row:?}", case.name);
+        }
+    });
+}
+
+#[test]
+fn all_edges_are_the_clean_run_and_none_the_ablated_one() {
+    with_each(|case| {
+        for kv in [KvSlots::PerQueryHead, KvSlots::Native] {
+            let graph = graph(case, kv);
+            let bench = Bench::new(&case.loaded.model, &graph, METRIC, &case.pairs, Prefix::Shared);
+            for (mask, expected) in
+                [(EdgeMask::full(&graph), bench.clean()), (EdgeMask::empty(&graph), bench.ablated())]
+            {
+                for (found, expected) in bench.circuit(&mask).metric.iter().zip(expected.metric) {
+                    assert!((found - expected).abs() < 2e-5, "{}, {kv:?}: {found}, {expected}", case.name);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_batch_of_mixed_lengths_is_its_pairs_run_alone() {
+    with_each_in(Dtype::F64, |case| {
+        let graph = graph(case, KvSlots::PerQueryHead);
+        for method in [Method::Eap, ig()] {
+            let together = scores(case, &graph, &case.pairs, &method);
+            let mut alone = Scores::zeros(&graph);
+            for pair in &case.pairs {
+                alone.values += &scores(case, &graph, std::slice::from_ref(pair), &method).values;
+            }
+            alone.values /= case.pairs.len() as f32;
+            let worst = (&together.values - &alone.values).iter().fold(0f32, |worst, change| worst.max(change.abs()));
+            assert!(worst < 1e-6, "{}, {}: {worst}", case.name, method.name());
+        }
+        let metrics = |pairs: &[TokenPair]| {
+            let bench = Bench::new(&case.loaded.model, &graph, METRIC, pairs, Prefix::Shared);
+            let half = EdgeMask::of(&graph, graph.edges().iter().copied().step_by(2));
+            [bench.clean(), bench.ablated(), bench.circuit(&half)].map(|outcome| outcome.metric)
+        };
+        let together = metrics(&case.pairs);
+        for (index, pair) in case.pairs.iter().enumerate() {
+            for (together, alone) in together.iter().zip(metrics(std::slice::from_ref(pair))) {
+                assert!((together[index] - alone[0]).abs() < 1e-9, "{}: {}, {}", case.name, together[index], alone[0]);
+            }
+        }
+    });
+}
+
+#[test]
+fn stretches_and_the_shared_prefix_change_nothing() {
+    let divided_by_layer = Cell::new(0);
+    with_each(|case| {
+        let graph = graph(case, KvSlots::PerQueryHead);
+        for method in [Method::Eap, ig(), Method::Exact] {
+            let whole = scores(case, &graph, &case.pairs, &method);
+            let model = &case.loaded.model;
+            let mut problem = Problem::new(model, &graph, &case.pairs, METRIC);
+            problem.prefix = Prefix::Recomputed;
+            problem.batch_size = Some(2);
+            // Just enough for one layer and one pass at a time.
+            let least = penjing::measure::memory::Sizes::new(model, graph.dimensions, &case.pairs);
+            problem.memory = least.peak(method.needs(), 2, 1, 1);
+            if let Method::EapIg(_) = method {
+                let division = problem.division(&method).unwrap();
+                assert_eq!(division.passes, 1, "{}", case.name);
+                divided_by_layer.set(divided_by_layer.get() + usize::from(division.stretch == 1));
+            }
+            let divided = score(&problem, &method, &mut |_| ()).unwrap();
+            let worst = (&whole.values - &divided.values).iter().fold(0f32, |worst, change| worst.max(change.abs()));
+            assert!(worst < 1e-5, "{}, {}: {worst}", case.name, method.name());
+        }
+    });
+    // Of the smallest models, the stretch of layers is not what takes the memory.
+    assert!(divided_by_layer.get() >= 15, "{}", divided_by_layer.get());
+}
+
+#[test]
+fn a_native_slot_scores_the_sum_of_the_heads_that_share_it() {
+    with_each(|case| {
+        let spec = &case.loaded.model.spec;
+        let (each, native) = (graph(case, KvSlots::PerQueryHead), graph(case, KvSlots::Native));
+        for method in [Method::Eap, ig()] {
+            let (of_each, of_native) =
+                (scores(case, &each, &case.pairs, &method), scores(case, &native, &case.pairs, &method));
+            for &edge in native.edges() {
+                let slots = match native.slot(edge.destination) {
+                    Slot::Shared(layer, head, branch) => (0..spec.group())
+                        .map(|member| penjing::model::spec::Head(head.0 * spec.group() + member))
+                        .map(|head| Slot::Head(layer, head, branch))
+                        .collect(),
+                    slot => vec![slot],
+                };
+                let sum: f32 =
+                    slots.into_iter().map(|slot| of_each.values[[edge.source.0, each.destination(slot).0]]).sum();
+                let found = of_native.get(edge);
+                let off = (found - sum).abs();
+                assert!(off < 1e-5, "{}, {}: {found} instead of {sum}", case.name, native.name(edge));
+            }
+        }
+        if spec.group() == 1 {
+            assert_eq!(each.edges(), native.edges(), "{}", case.name);
+        }
+    });
+}
+
+/// Moves what one slot reads.
+struct Shift<'a> {
+    slot: Slot,
+    amount: &'a Tensor, // [1, pos, d_model]
+    slots: i64,
+}
+
+impl Tap for Shift<'_> {
+    fn wants(&self, site: Site) -> bool {
+        match (self.slot, site) {
+            (Slot::Head(layer, _, branch) | Slot::Shared(layer, _, branch), Site::AttentionIn(at, of)) => {
+                layer == at && branch == of
+            }
+            (Slot::Mlp(layer), Site::MlpIn(at)) => layer == at,
+            (Slot::Logits, Site::FinalIn) => true,
+            _ => false,
+        }
+    }
+
+    fn at(&mut self, _: Site, value: Tensor) -> Tensor {
+        match self.slot {
+            Slot::Head(_, head, _) | Slot::Shared(_, head, _) => {
+                let apart = value.repeat([1, 1, self.slots, 1]); // [1, pos, slot, d_model]
+                apart.select(2, head.0 as i64).copy_(&(value.squeeze_dim(2) + self.amount));
+                apart
+            }
+            Slot::Mlp(_) => value + self.amount,
+            Slot::Logits => value + self.amount.narrow(1, self.amount.size()[1] - 1, 1),
+        }
+    }
+}
+
+/// `of` with every activation moved by `share` of the way to `to`.
+fn between(of: &Activations, to: &Activations, share: f64) -> Activations {
+    let all = |of: &[Tensor], to: &[Tensor]| of.iter().zip(to).map(|(of, to)| of + (to - of) * share).collect();
+    Activations {
+        embedding: &of.embedding + (&to.embedding - &of.embedding) * share,
+        z: all(&of.z, &to.z),
+        mlp: all(&of.mlp, &to.mlp),
+        ..Activations::default()
+    }
+}
+
+/// An EAP score is the slope of the metric along an edge: take a small step on each side and measure.
+#[test]
+fn gradients_agree_with_finite_differences() {
+    const STEP: f64 = 1e-4;
+    with_each_in(Dtype::F64, |case| {
+        let model = &case.loaded.model;
+        let pair = &case.pairs[..1];
+        for kv in [KvSlots::PerQueryHead, KvSlots::Native] {
+            let graph = graph(case, kv);
+            let slopes = scores(case, &graph, pair, &Method::Eap);
+            let largest = slopes.values.iter().fold(0f32, |largest, score| largest.max(score.abs()));
+            let batch = batches(model, pair, 1, Prefix::Recomputed).remove(0);
+            let clean = Activations::record(model, &batch.clean, None);
+            let corrupt = Activations::record(model, &batch.corrupt, None);
+            let changes = [-STEP, STEP].map(|share| {
+                let changed =
+                    tch::no_grad(|| clean.replaced_by(&between(&clean, &corrupt, share), model, graph.dimensions)); // [source, pos · d_model]
+                changed.view([graph.sources() as i64, 1, -1, model.spec.d_model as i64])
+            });
+            for column in (0..graph.destinations()).map(Destination) {
+                let slot = graph.slot(column);
+                let slots =
+                    slot.branch().map_or(1, |branch| graph.dimensions.slots(penjing::model::spec::Layer(0), branch).1);
+                for source in 0..graph.sources_before(column) {
+                    let [before, after] = [0, 1].map(|side| {
+                        let amount = changes[side].get(source as i64);
+                        let mut shift = Shift { slot, amount: &amount, slots: slots as i64 };
+                        let pass = Pass { past: None, read: Read::Last };
+                        let logits = tch::no_grad(|| model.forward(Start::Tokens(&batch.clean), &pass, &mut shift))
+                            .squeeze_dim(1);
+                        per_pair(METRIC, &logits, &batch, None).double_value(&[0])
+                    });
+                    // A step towards the corrupt activation lowers the metric where the edge helps.
+                    let measured = (before - after) / (2.0 * STEP);
+                    let slope = f64::from(slopes.values[[source, column.0]]);
+                    assert!(
+                        (measured - slope).abs() < 1e-6 * f64::from(largest).max(1.0),
+                        "{}, {kv:?}, {source} -> {slot}: {slope}, measured {measured} (largest {largest})",
+                        case.name
+                    );
+                }
+            }
+        }
+    });
+}
