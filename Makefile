@@ -27,6 +27,7 @@ test: setup
 	$(CARGO) clippy --all-targets --no-default-features -- -D warnings
 	$(CARGO) test
 	$(CARGO) test --no-default-features
+	$(CARGO) test --no-default-features --features hub --test hub
 
 bench: setup
 	$(CARGO) bench

@@ -22,8 +22,10 @@ pub enum Bos {
     None,
     /// The tokenizer's own rules added it.
     Tokenizer(u32),
-    /// The task says `bos = true`.
-    Task(u32),
+    /// The task or the command line asked for it.
+    Asked(u32),
+    /// The task or the command line kept the tokenizer's own rules from adding it.
+    Refused,
 }
 
 /// A prompt pair in tokens. `clean` and `corrupt` have the same length and are equal before `first_difference`.
@@ -58,7 +60,7 @@ pub enum DatasetError {
     RightIsWrong { token: String, prompt: String },
     #[error("the prompt has no tokens")]
     Empty,
-    #[error("the task wants a beginning-of-text token, and the tokenizer has none")]
+    #[error("a beginning-of-text token is asked for, and the tokenizer has none")]
     NoBos,
     #[error("a prompt has {tokens} tokens, and the model sees at most {context}: `{prompt}`")]
     TooLong { tokens: usize, context: usize, prompt: String },
@@ -74,7 +76,7 @@ impl Hint for DatasetError {
             DatasetError::Unchanged { .. } => Some("take words that this tokenizer tells apart".into()),
             DatasetError::RightIsWrong { .. } => Some("take answers that this tokenizer tells apart".into()),
             DatasetError::Empty => Some("write a prompt".into()),
-            DatasetError::NoBos => Some("remove `bos = true` from the task".into()),
+            DatasetError::NoBos => Some("remove `bos = true` from the task, or say --bos never".into()),
             DatasetError::TooLong { .. } => Some("shorten the prompts, or take a model with a longer context".into()),
         }
     }
@@ -95,7 +97,8 @@ impl fmt::Display for Bos {
         match self {
             Bos::None => f.write_str("none"),
             Bos::Tokenizer(token) => write!(f, "token {token}, added by the tokenizer's own rules"),
-            Bos::Task(token) => write!(f, "token {token}, added because the task asks for it"),
+            Bos::Asked(token) => write!(f, "token {token}, added because it was asked for"),
+            Bos::Refused => f.write_str("none, though the tokenizer's own rules add one"),
         }
     }
 }
@@ -176,15 +179,16 @@ fn prompt(text: &str, tokenizer: &Tokenizer, bos: Option<bool>) -> Result<Tokens
     if !unknown.is_empty() {
         return Err(TokenizerError::Unknown { text: text.to_owned(), tokens: unknown }.into());
     }
-    let mut record = match encoding.added {
-        0 => Bos::None,
-        _ => Bos::Tokenizer(encoding.ids[0]),
+    let mut record = match encoding.ids.first() {
+        Some(&first) if encoding.added > 0 => Bos::Tokenizer(first),
+        _ if bos == Some(false) && tokenizer.encode(text)?.added > 0 => Bos::Refused,
+        _ => Bos::None,
     };
     if bos == Some(true) && record == Bos::None {
         let token = tokenizer.bos_token.ok_or(DatasetError::NoBos)?;
         encoding.ids.insert(0, token);
         encoding.offsets.insert(0, (0, 0));
-        record = Bos::Task(token);
+        record = Bos::Asked(token);
     }
     Ok((encoding.ids, encoding.offsets, record))
 }

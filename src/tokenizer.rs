@@ -4,13 +4,32 @@ use crate::error::{FileError, Hint};
 use std::path::Path;
 use tokenizers::models::ModelWrapper;
 
-/// A tokenizer. Special tokens are added only where its own post-processor does, see [`Tokenizer::encode`].
+/// A tokenizer. What it puts before a text is what transformers' AutoTokenizer puts there:
+///
+/// - what the post-processor of `tokenizer.json` says (Llama 3, Gemma and OPT put their beginning-of-text token, GPT-2,
+///   Pythia and Qwen put nothing);
+/// - where it says nothing, the beginning-of-text token if `tokenizer_config.json` beside it has `add_bos_token = true`.
+///
+/// A task or the command line may ask for it or refuse it.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     unknown: Option<u32>,
-    /// The beginning-of-text token, guessed from the usual names; a model's config may say otherwise.
+    /// The beginning-of-text token: that of `tokenizer_config.json`, else of the model's config, else one of the usual
+    /// names.
     pub bos_token: Option<u32>,
+    /// Whether `tokenizer_config.json` asks for it.
+    adds_bos: bool,
+}
+
+/// The part of `tokenizer_config.json` that is about the beginning of a text.
+#[derive(serde::Deserialize)]
+struct TokenizerConfig {
+    #[serde(default)]
+    add_bos_token: Option<bool>,
+    /// A string, or an object whose `content` it is.
+    #[serde(default)]
+    bos_token: serde_json::Value,
 }
 
 /// Token ids and the bytes of the text that each one covers (none for added special tokens).
@@ -40,7 +59,9 @@ impl Hint for TokenizerError {
     fn hint(&self) -> Option<String> {
         match self {
             TokenizerError::File(error) => error.hint(),
-            TokenizerError::Parse { .. } => Some("a Hugging Face `tokenizer.json` is needed".into()),
+            TokenizerError::Parse { .. } => {
+                Some("a Hugging Face `tokenizer.json` is needed, as saved by save_pretrained".into())
+            }
             TokenizerError::Encode { .. } => None,
             TokenizerError::SeveralTokens { tokens, .. } if tokens.is_empty() => Some("write a word".into()),
             TokenizerError::SeveralTokens { text, .. } => Some(match text.starts_with(' ') {
@@ -65,6 +86,33 @@ impl Tokenizer {
         Tokenizer::parse(&bytes, &path.display().to_string())
     }
 
+    /// `tokenizer.json` of a folder, with what `tokenizer_config.json` and the model's config beside it say about the
+    /// beginning of a text.
+    ///
+    /// # Errors
+    /// [`TokenizerError`] for a missing or malformed `tokenizer.json`, or a malformed `tokenizer_config.json`.
+    pub fn from_folder(folder: &Path) -> Result<Tokenizer, TokenizerError> {
+        let mut tokenizer = Tokenizer::from_file(folder.join("tokenizer.json"))?;
+        #[derive(serde::Deserialize)]
+        struct ModelConfig {
+            bos_token_id: Option<u32>,
+        }
+        let of_model = std::fs::read(folder.join("config.json")).ok();
+        let of_model = of_model.and_then(|text| serde_json::from_slice::<ModelConfig>(&text).ok()?.bos_token_id);
+        tokenizer.bos_token = of_model.or(tokenizer.bos_token);
+        let path = folder.join("tokenizer_config.json");
+        if !path.exists() {
+            return Ok(tokenizer);
+        }
+        let bytes = std::fs::read(&path).map_err(FileError::reading(&path))?;
+        let config: TokenizerConfig = serde_json::from_slice(&bytes)
+            .map_err(|error| TokenizerError::Parse { path: path.display().to_string(), message: error.to_string() })?;
+        let text = config.bos_token.get("content").unwrap_or(&config.bos_token).as_str();
+        tokenizer.bos_token = text.and_then(|text| tokenizer.token_id(text)).or(tokenizer.bos_token);
+        tokenizer.adds_bos = config.add_bos_token == Some(true);
+        Ok(tokenizer)
+    }
+
     pub fn from_bytes(bytes: &[u8]) -> Result<Tokenizer, TokenizerError> {
         Tokenizer::parse(bytes, "tokenizer.json")
     }
@@ -86,19 +134,26 @@ impl Tokenizer {
         let unknown = unknown.and_then(|token| inner.token_to_id(&token));
         let usual = ["<|endoftext|>", "<s>", "<bos>", "<|begin_of_text|>", "<|bos|>", "[BOS]"];
         let bos_token = usual.iter().find_map(|token| inner.token_to_id(token));
-        Ok(Tokenizer { inner, unknown, bos_token })
+        Ok(Tokenizer { inner, unknown, bos_token, adds_bos: false })
     }
 
-    /// The text's tokens, with the special tokens that the tokenizer's own rules put before it. Those that they put after
+    /// The text's tokens, with the special tokens that its own rules put before it. Those that they put after
     /// it (an end-of-sequence) are left out, since answers are read right after the text.
     pub fn encode(&self, text: &str) -> Result<Encoding, TokenizerError> {
         let encoding = self.encode_with(text, true)?;
         let special = encoding.get_special_tokens_mask();
         let added = special.iter().take_while(|&&special| special == 1).count();
         let kept = encoding.len() - special[added..].iter().rev().take_while(|&&special| special == 1).count();
-        let ids = encoding.get_ids()[..kept].to_vec();
-        let offsets = encoding.get_offsets()[..kept].to_vec();
-        Ok(Encoding { ids, offsets, added })
+        let mut ids = encoding.get_ids()[..kept].to_vec();
+        let mut offsets = encoding.get_offsets()[..kept].to_vec();
+        match self.bos_token.filter(|_| added == 0 && self.adds_bos) {
+            None => Ok(Encoding { ids, offsets, added }),
+            Some(bos) => {
+                ids.insert(0, bos);
+                offsets.insert(0, (0, 0));
+                Ok(Encoding { ids, offsets, added: 1 })
+            }
+        }
     }
 
     /// The text's tokens alone.
@@ -161,8 +216,8 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
-    /// Size of the vocabulary, added tokens included.
-    pub fn vocab_size(&self) -> usize {
-        self.inner.get_vocab_size(true)
+    /// The token with the largest id, and that id.
+    pub fn last_token(&self) -> Option<(String, u32)> {
+        self.inner.get_vocab(true).into_iter().max_by_key(|(_, id)| *id)
     }
 }

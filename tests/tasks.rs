@@ -752,7 +752,7 @@ fn tokens_positions_and_first_difference() {
     }
     let with_bos = dataset::tokenize(&pairs, &tokenizer, Some(true)).unwrap();
     let bos = tokenizer.token_id("<s>").unwrap();
-    assert_eq!(with_bos.bos, Bos::Task(bos));
+    assert_eq!(with_bos.bos, Bos::Asked(bos));
     for (pair, plain) in with_bos.pairs.iter().zip(&dataset.pairs) {
         assert_eq!((pair.clean[0], &pair.clean[1..]), (bos, &plain.clean[..]));
         assert_eq!(pair.first_difference, plain.first_difference + 1);

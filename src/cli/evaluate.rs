@@ -1,7 +1,7 @@
 //! `penjing evaluate`: measures a circuit file on fresh pairs, and the table that `discover` prints too.
 
 use super::Ended;
-use super::options::{KvArgument, Subject};
+use super::options::{BosArgument, KvArgument, Subject};
 use super::progress::Progress;
 use super::resources::Resources;
 use super::term::{Usage, print, print_json};
@@ -37,6 +37,9 @@ pub struct Evaluate {
     /// How many random circuits of the same size to compare with
     #[arg(long, default_value_t = 20, value_name = "N")]
     random_circuits: usize,
+    /// The beginning-of-text token: as the tokenizer or the task says, before every prompt, or before none
+    #[arg(long, value_enum, default_value = "auto")]
+    bos: BosArgument,
     #[command(flatten)]
     resources: Resources,
 }
@@ -50,6 +53,7 @@ pub fn run(command: &Evaluate, as_json: bool) -> anyhow::Result<Ended> {
         corruption: command.corruption.clone(),
         seed: command.seed,
         threads: None,
+        bos: command.bos,
         kv: if circuit.graph.dimensions.kv_slots == circuit.graph.dimensions.heads {
             KvArgument::QueryHeads
         } else {

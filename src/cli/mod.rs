@@ -9,6 +9,8 @@ mod doctor;
 #[cfg(feature = "torch")]
 mod evaluate;
 #[cfg(feature = "torch")]
+mod hub;
+#[cfg(feature = "torch")]
 mod inspect;
 #[cfg(feature = "torch")]
 mod model;
@@ -134,7 +136,7 @@ fn run(Arguments { json, command }: Arguments) -> anyhow::Result<Ended> {
 /// The tokenizer of a model by the name that commands take.
 fn model_tokenizer(model: &str) -> anyhow::Result<penjing::tokenizer::Tokenizer> {
     #[cfg(feature = "torch")]
-    return Ok(penjing::model::load::load_tokenizer(model).map_err(penjing::Error::from)?);
+    return Ok(penjing::model::load::load_tokenizer(model, hub::cache().as_deref()).map_err(penjing::Error::from)?);
     #[cfg(not(feature = "torch"))]
     return Ok(penjing::tokenizer::Tokenizer::from_file(std::path::Path::new(model).join("tokenizer.json"))
         .map_err(penjing::Error::from)?);

@@ -27,6 +27,9 @@ pub struct Subject {
     /// Threads of libtorch (default: one for narrow models, whose operations are too small to share, else one a core)
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    /// The beginning-of-text token: as the tokenizer or the task says, before every prompt, or before none
+    #[arg(long, value_enum, default_value = "auto")]
+    pub bos: BosArgument,
     /// Slots for keys and values where query heads share them: one for every query head, or only those the model has
     #[arg(long, value_enum, default_value = "query-heads")]
     pub kv: KvArgument,
@@ -55,6 +58,24 @@ pub struct Scoring {
 pub enum EndpointsArgument {
     Corrupt,
     Clean,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq)]
+pub enum BosArgument {
+    Auto,
+    Always,
+    Never,
+}
+
+impl BosArgument {
+    /// What was asked for here, else by the task.
+    pub fn or(self, task: Option<bool>) -> Option<bool> {
+        match self {
+            BosArgument::Auto => task,
+            BosArgument::Always => Some(true),
+            BosArgument::Never => Some(false),
+        }
+    }
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq)]

@@ -40,7 +40,7 @@ impl Resources {
             DtypeArgument::F16 => Dtype::F16,
             DtypeArgument::Bf16 => Dtype::Bf16,
         };
-        Ok(LoadOptions { device: self.device()?, dtype })
+        Ok(LoadOptions { device: self.device()?, dtype, cache: super::hub::cache() })
     }
 
     fn device(&self) -> anyhow::Result<Device> {

@@ -21,6 +21,8 @@ pub struct Work {
     pub task: Task,
     pub loaded: Loaded,
     pub graph: Graph,
+    /// Whether prompts begin with the beginning-of-text token, if anybody says.
+    pub bos: Option<bool>,
     /// How many bytes may be used.
     pub memory: usize,
 }
@@ -39,7 +41,8 @@ impl Work {
         subject.set_threads(spec.d_model);
         let graph = Graph::new(Dimensions::of(spec, subject.kv.into()));
         let memory = subject.resources.limit()?;
-        Ok(Work { task, loaded, graph, memory })
+        let bos = subject.bos.or(task.bos);
+        Ok(Work { task, loaded, graph, memory, bos })
     }
 
     /// Pairs of one split as tokens.
@@ -55,7 +58,7 @@ impl Work {
     ) -> Result<Dataset, penjing::Error> {
         let expansion = Expansion { split, pairs, seed, corruption: corruption.map(str::to_owned) };
         let prompts = task::expand(&self.task, &expansion)?;
-        let dataset = dataset::tokenize(&prompts, &self.loaded.tokenizer, self.task.bos)?;
+        let dataset = dataset::tokenize(&prompts, &self.loaded.tokenizer, self.bos)?;
         dataset.check_length(self.loaded.model.spec.context)?;
         Ok(dataset)
     }

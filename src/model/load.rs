@@ -1,6 +1,7 @@
 //! `MODEL` on the command line to a model that runs: an embedded toy's name or a Hugging Face folder.
 
 use super::build::Origin;
+use super::hub::{self, HubError, RepoId};
 use super::safetensors::TensorFiles;
 use super::weights::Model;
 use super::{embedded, family};
@@ -20,15 +21,17 @@ pub struct Loaded {
 }
 
 /// How a model is loaded.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct LoadOptions {
     pub device: Device,
     pub dtype: Dtype,
+    /// The Hugging Face cache, in which names such as `org/name` are looked up.
+    pub cache: Option<PathBuf>,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        LoadOptions { device: Device::Cpu, dtype: Dtype::Auto }
+        LoadOptions { device: Device::Cpu, dtype: Dtype::Auto, cache: None }
     }
 }
 
@@ -65,6 +68,8 @@ impl Dtype {
 pub enum ModelError {
     #[error("no model is called `{name}`, and there is no such folder")]
     Unknown { name: String, near: Option<String> },
+    #[error(transparent)]
+    Hub(#[from] HubError),
     #[error("cannot read {}: {source}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
     #[error("{} is not valid JSON: {source}", path.display())]
@@ -83,8 +88,8 @@ pub enum ModelError {
     Dtype { name: String, dtype: String },
     #[error("{}: {source}", path.display())]
     Tokenizer { path: PathBuf, source: crate::Error },
-    #[error("the tokenizer knows {tokenizer} tokens and the model only {model}")]
-    Vocabulary { tokenizer: usize, model: usize },
+    #[error("the tokenizer has a token {token:?} with id {id}, and the model embeds only {model}")]
+    Vocabulary { token: String, id: u32, model: usize },
     #[error("libtorch: {0}")]
     Torch(String),
 }
@@ -121,8 +126,9 @@ impl Hint for ModelError {
         Some(match self {
             ModelError::Unknown { near: Some(near), .. } => format!("did you mean `{near}`?"),
             ModelError::Unknown { near: None, .. } => {
-                format!("name an embedded model ({}) or a folder with config.json, model.safetensors and tokenizer.json", toys())
+                format!("name an embedded model ({}), a folder with config.json, model.safetensors and tokenizer.json, or org/name of the hub", toys())
             }
+            ModelError::Hub(error) => return error.hint(),
             ModelError::Read { path, .. } => format!(
                 "a model folder holds config.json, model.safetensors (or its index) and tokenizer.json; look into {}",
                 path.parent().unwrap_or(path).display()
@@ -162,35 +168,41 @@ pub fn load_with(name: &str, options: &LoadOptions) -> Result<Loaded, ModelError
         let tokenizer = Tokenizer::from_bytes(toy.tokenizer);
         return assemble(toy.config, files, tokenizer, name.to_owned(), Path::new(name), options);
     }
-    let folder = Path::new(name);
-    if !folder.is_dir() {
-        let near = nearest(name, embedded::MODELS.iter().map(|toy| toy.name)).map(str::to_owned);
-        return Err(ModelError::Unknown { name: name.to_owned(), near });
-    }
+    let (folder, id) = folder_of(name, options.cache.as_deref())?;
     let config_path = folder.join("config.json");
     let config = std::fs::read(&config_path).map_err(|source| ModelError::read(&config_path, source))?;
-    let tokenizer = Tokenizer::from_file(folder.join("tokenizer.json"));
-    let id = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
-    let id = id.file_name().map_or_else(|| name.to_owned(), |id| id.to_string_lossy().into_owned());
+    let tokenizer = Tokenizer::from_folder(&folder);
     family::read(&config, &config_path)?;
-    assemble(&config, TensorFiles::open(folder)?, tokenizer, id, folder, options)
+    assemble(&config, TensorFiles::open(&folder)?, tokenizer, id, &folder, options)
 }
 
-/// The tokenizer of a model alone, for checking tasks without loading weights.
+/// The folder of a model and what to call it: a path, or a name in the Hugging Face cache.
+fn folder_of(name: &str, cache: Option<&Path>) -> Result<(PathBuf, String), ModelError> {
+    let folder = Path::new(name);
+    if folder.is_dir() {
+        let whole = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+        let id = whole.file_name().map_or_else(|| name.to_owned(), |id| id.to_string_lossy().into_owned());
+        return Ok((folder.to_owned(), id));
+    }
+    if let (Some(cache), Ok(repo)) = (cache, RepoId::parse(name)) {
+        return Ok((hub::find(cache, &repo)?, repo.to_string()));
+    }
+    let near = nearest(name, embedded::MODELS.iter().map(|toy| toy.name)).map(str::to_owned);
+    Err(ModelError::Unknown { name: name.to_owned(), near })
+}
+
+/// The tokenizer of a model alone, for checking tasks without loading weights. `cache`: the Hugging Face cache.
 ///
 /// # Errors
-/// As [`load`].
-pub fn load_tokenizer(name: &str) -> Result<Tokenizer, ModelError> {
-    let path = Path::new(name).join("tokenizer.json");
-    let tokenizer = match embedded::find(name) {
-        Some(toy) => Tokenizer::from_bytes(toy.tokenizer),
-        None if Path::new(name).is_dir() => Tokenizer::from_file(&path),
-        None => {
-            let near = nearest(name, embedded::MODELS.iter().map(|toy| toy.name)).map(str::to_owned);
-            return Err(ModelError::Unknown { name: name.to_owned(), near });
-        }
-    };
-    tokenizer.map_err(|source| ModelError::Tokenizer { path, source: source.into() })
+/// As [`load_with`].
+pub fn load_tokenizer(name: &str, cache: Option<&Path>) -> Result<Tokenizer, ModelError> {
+    if let Some(toy) = embedded::find(name) {
+        return Tokenizer::from_bytes(toy.tokenizer)
+            .map_err(|source| ModelError::Tokenizer { path: name.into(), source: source.into() });
+    }
+    let (folder, _) = folder_of(name, cache)?;
+    Tokenizer::from_folder(&folder)
+        .map_err(|source| ModelError::Tokenizer { path: folder.join("tokenizer.json"), source: source.into() })
 }
 
 fn assemble<E: Into<crate::Error>>(
@@ -210,8 +222,11 @@ fn assemble<E: Into<crate::Error>>(
     let model = Model::build(spec, &layout, Origin::Files { files, kind }, options.device)?;
     let tokenizer = tokenizer
         .map_err(|source| ModelError::Tokenizer { path: folder.join("tokenizer.json"), source: source.into() })?;
-    if tokenizer.vocab_size() > model.spec.vocab {
-        return Err(ModelError::Vocabulary { tokenizer: tokenizer.vocab_size(), model: model.spec.vocab });
+    match tokenizer.last_token() {
+        Some((token, id)) if id as usize >= model.spec.vocab => {
+            return Err(ModelError::Vocabulary { token, id, model: model.spec.vocab });
+        }
+        _ => {}
     }
     Ok(Loaded { model, tokenizer, id, config_hash })
 }

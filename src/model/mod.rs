@@ -3,6 +3,9 @@
 //! [`spec`] and [`site`] are plain data. The tensor half is a [`Model`] (weights and [`Model::forward`]), read from a
 //! folder by [`load`] and seen through [`tap::Tap`]s.
 
+pub mod hub;
+#[cfg(feature = "hub")]
+pub mod pull;
 pub mod site;
 pub mod spec;
 
