@@ -1,13 +1,14 @@
 # `make` alone says what there is. Everything but `make setup` also works by hand: cargo needs no variable set.
 CARGO ?= cargo
 
-.PHONY: help setup demo test bench tools
+.PHONY: help setup demo test bench fuzz tools
 
 help:
 	@echo 'make setup   provide libtorch 2.11 as vendor/libtorch (docs/install.md)'
 	@echo 'make demo    set up, build, and find, prove and draw the circuit of a task'
 	@echo 'make test    set up, then formatting, lints, all tests, with and without libtorch'
 	@echo 'make bench   set up, then the benchmarks'
+	@echo 'make fuzz    set up, then a minute of damaged model files (needs cargo-fuzz)'
 
 tools:
 	@command -v $(CARGO) >/dev/null || { printf 'error: no cargo on PATH\n\nhint: install Rust 1.92 or newer from rustup.rs\n' >&2; exit 2; }
@@ -31,3 +32,8 @@ test: setup
 
 bench: setup
 	$(CARGO) bench
+
+fuzz: setup
+	mkdir -p fuzz/corpus/model_files
+	for config in tests/data/*/*/config.json; do cp $$config fuzz/corpus/model_files/$$(echo $$config | tr / -); done
+	RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --sanitizer none model_files -- -max_total_time=60 -max_len=4096

@@ -67,7 +67,7 @@ def tokenizer() -> dict:
 
 def pairs(random: numpy.random.Generator) -> list[dict]:
     made = []
-    for _ in range(8):
+    for _ in range(24):  # of which about half are held out
         clean = random.integers(1, WORDS, 20)
         corrupt = clean.copy()
         corrupt[0] = clean[0] % (WORDS - 1) + 1  # nothing is shared: all 20 positions are computed

@@ -3,6 +3,7 @@
 use super::Ended;
 use super::options::{Scoring, Subject};
 use super::progress::Progress;
+use super::resources::Resources;
 use super::term::{Usage, make_folder, note, print, print_json, write};
 use super::work::{Work, run_record, warn_if_poor};
 use clap::Args;
@@ -23,6 +24,8 @@ pub struct Discover {
     subject: Subject,
     #[command(flatten)]
     scoring: Scoring,
+    #[command(flatten)]
+    resources: Resources,
     /// Find the smallest circuit that is this faithful (default: 0.9)
     #[arg(long, value_name = "F", conflicts_with_all = ["edges", "threshold"])]
     faithfulness: Option<f64>,
@@ -125,7 +128,7 @@ pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
     let subject = &command.subject;
     let start = Instant::now();
     let (goal, method) = (command.goal()?, command.scoring.method()?);
-    let work = Work::load(subject)?;
+    let work = Work::load(subject, &command.resources)?;
     let Work { task, loaded, graph, .. } = &work;
     if let Goal::Edges(edges) = goal {
         penjing::circuit::select::check_size(graph, edges).map_err(penjing::Error::from)?;

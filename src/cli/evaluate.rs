@@ -59,9 +59,8 @@ pub fn run(command: &Evaluate, as_json: bool) -> anyhow::Result<Ended> {
         } else {
             KvArgument::Native
         },
-        resources: command.resources.clone(),
     };
-    let work = Work::load(&subject)?;
+    let work = Work::load(&subject, &command.resources)?;
     if work.graph.dimensions != circuit.graph.dimensions {
         return Err(Usage {
             message: format!("the circuit is not one of {}: the graphs differ in layers or heads", work.loaded.id),

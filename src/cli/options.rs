@@ -1,6 +1,5 @@
 //! Options that several commands share, and their checks.
 
-use super::resources::Resources;
 use super::term::Usage;
 use clap::Args;
 use penjing::graph::KvSlots;
@@ -33,8 +32,6 @@ pub struct Subject {
     /// Slots for keys and values where query heads share them: one for every query head, or only those the model has
     #[arg(long, value_enum, default_value = "query-heads")]
     pub kv: KvArgument,
-    #[command(flatten)]
-    pub resources: Resources,
 }
 
 /// How edges are scored.

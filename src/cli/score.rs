@@ -2,6 +2,7 @@
 
 use super::Ended;
 use super::options::{Scoring, Subject};
+use super::resources::Resources;
 use super::term::{make_folder, print, print_json, write};
 use super::work::{Work, run_record};
 use clap::Args;
@@ -21,6 +22,8 @@ pub struct Score {
     subject: Option<Subject>,
     #[command(flatten)]
     scoring: Scoring,
+    #[command(flatten)]
+    resources: Resources,
     /// Folder for scores.json and run.json (default: runs/TASK-MODEL)
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -31,7 +34,7 @@ pub fn run(command: &Score, json: bool) -> anyhow::Result<Ended> {
         return list(json);
     };
     let method = command.scoring.method()?;
-    let work = Work::load(subject)?;
+    let work = Work::load(subject, &command.resources)?;
     let out = command.out.clone().unwrap_or_else(|| subject.default_out(&work.task.name, &work.loaded.id));
     make_folder(&out)?;
     let dataset = work.pairs(Split::Train, subject.pairs, subject.seed, subject.corruption.as_deref())?;

@@ -3,6 +3,7 @@
 
 use super::options::{Scoring, Subject};
 use super::progress::Progress;
+use super::resources::Resources;
 use super::term::note;
 use penjing::circuit::file::{MethodRecord, ModelRecord, Options, Provenance, TaskRecord};
 use penjing::dataset::{self, Dataset, TokenPair};
@@ -32,15 +33,15 @@ impl Work {
     ///
     /// # Errors
     /// A bad option, task or model.
-    pub fn load(subject: &Subject) -> anyhow::Result<Work> {
+    pub fn load(subject: &Subject, resources: &Resources) -> anyhow::Result<Work> {
         subject.check()?;
         let task = task::resolve(&subject.task).map_err(penjing::Error::from)?;
-        let options = subject.resources.load_options()?;
+        let options = resources.load_options()?;
         let loaded = model::load_with(&subject.model, &options).map_err(penjing::Error::from)?;
         let spec = &loaded.model.spec;
         subject.set_threads(spec.d_model);
         let graph = Graph::new(Dimensions::of(spec, subject.kv.into()));
-        let memory = subject.resources.limit()?;
+        let memory = resources.limit()?;
         let bos = subject.bos.or(task.bos);
         Ok(Work { task, loaded, graph, memory, bos })
     }

@@ -78,6 +78,8 @@ pub enum ModelError {
     Config { path: PathBuf, key: &'static str, why: String },
     #[error("models of family `{family}` are not supported")]
     Family { family: String, near: &'static str },
+    #[error("{} names {}, which is not there", index.display(), shard.display())]
+    NoShard { index: PathBuf, shard: PathBuf },
     #[error("no weights in {}", folder.display())]
     NoWeights { folder: PathBuf },
     #[error("{} is damaged or not a safetensors file: {source}", path.display())]
@@ -140,6 +142,7 @@ impl Hint for ModelError {
             ModelError::NoWeights { .. } => {
                 "penjing reads model.safetensors or model.safetensors.index.json; convert older checkpoints with transformers' save_pretrained".into()
             }
+            ModelError::NoShard { .. } => "fetch the model again: the download is not complete".into(),
             ModelError::Safetensors { .. } => "fetch the file again: a download that was cut off looks like this".into(),
             ModelError::Tensors { .. } => "config.json and the weights must come from the same checkpoint".into(),
             ModelError::Dtype { .. } => "save the model as float32, float16 or bfloat16".into(),

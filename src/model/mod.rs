@@ -24,7 +24,7 @@ mod grid;
 #[cfg(feature = "torch")]
 pub mod load;
 #[cfg(feature = "torch")]
-mod safetensors;
+pub mod safetensors;
 #[cfg(feature = "torch")]
 pub mod tap;
 #[cfg(feature = "torch")]

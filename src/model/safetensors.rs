@@ -6,11 +6,11 @@ use super::load::ModelError;
 use safetensors::{Dtype, SafeTensors};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
 /// The bytes of one safetensors file.
-pub(super) enum Bytes {
+enum Bytes {
     /// Copy-on-write, so that nothing in the process can write through to the file.
     Mapped(memmap2::MmapMut),
     Embedded(&'static [u8]),
@@ -132,11 +132,6 @@ impl TensorFiles {
     }
 }
 
-#[derive(serde::Deserialize)]
-struct ShardIndex {
-    weight_map: BTreeMap<String, String>,
-}
-
 fn shard_paths(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
     let single = folder.join("model.safetensors");
     let index = folder.join("model.safetensors.index.json");
@@ -147,10 +142,39 @@ fn shard_paths(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
         return Err(ModelError::NoWeights { folder: folder.to_owned() });
     }
     let text = std::fs::read(&index).map_err(|source| ModelError::read(&index, source))?;
-    let parsed: ShardIndex =
-        serde_json::from_slice(&text).map_err(|source| ModelError::Json { path: index.clone(), source })?;
-    let mut shards: Vec<&String> = parsed.weight_map.values().collect();
+    let shards: Vec<PathBuf> = shard_names(&text, &index)?.into_iter().map(|shard| folder.join(shard)).collect();
+    match shards.iter().find(|shard| !shard.exists()) {
+        None => Ok(shards),
+        Some(missing) => Err(ModelError::NoShard { index, shard: missing.clone() }),
+    }
+}
+
+/// The files that a `model.safetensors.index.json` names, each once, sorted; `path` is for messages.
+///
+/// # Errors
+/// Text that is no such index, and names that lead out of the model's folder.
+pub fn shard_names(text: &[u8], path: &Path) -> Result<Vec<String>, ModelError> {
+    #[derive(serde::Deserialize)]
+    struct ShardIndex {
+        weight_map: BTreeMap<String, String>,
+    }
+    let index: ShardIndex =
+        serde_json::from_slice(text).map_err(|source| ModelError::Json { path: path.to_owned(), source })?;
+    let mut shards: Vec<String> = index.weight_map.into_values().collect();
     shards.sort();
     shards.dedup();
-    Ok(shards.into_iter().map(|shard| folder.join(shard)).collect())
+    let inside = |shard: &String| {
+        let mut parts = Path::new(shard).components();
+        matches!(parts.next(), Some(Component::Normal(_))) && parts.next().is_none()
+    };
+    match shards.iter().find(|shard| !inside(shard)) {
+        None if shards.is_empty() => {
+            Err(ModelError::Config { path: path.to_owned(), key: "weight_map", why: "names no file".into() })
+        }
+        None => Ok(shards),
+        Some(outside) => {
+            let why = format!("names `{outside}`, which is no file of the folder");
+            Err(ModelError::Config { path: path.to_owned(), key: "weight_map", why })
+        }
+    }
 }

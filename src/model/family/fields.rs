@@ -1,7 +1,7 @@
 //! The keys of a `config.json`, each checked as it is read.
 
 use crate::model::load::ModelError;
-use crate::model::spec::{Activation, AttentionLayer, Spec};
+use crate::model::spec::{Activation, AttentionLayer};
 use serde_json::Value;
 use std::path::Path;
 
@@ -28,10 +28,17 @@ impl<'a> Fields<'a> {
         self.get(key)?.as_str().ok_or_else(|| self.wrong(key, "is not a string"))
     }
 
+    /// A size that some model could have: a file that asks for more is damaged, and must not be believed before memory is
+    /// allocated for it.
     pub fn size(&self, key: &'static str) -> Result<usize, ModelError> {
+        let most = match key {
+            "n_layer" | "n_layers" | "num_layers" | "num_hidden_layers" => 1024,
+            "head_dim" | "d_head" | "rotary_dim" => 8192,
+            _ => 1 << 24,
+        };
         match self.get(key)?.as_u64() {
-            Some(size) if (1..=1 << 24).contains(&size) => Ok(size as usize),
-            _ => Err(self.wrong(key, "is not a positive whole number of a believable size")),
+            Some(size) if (1..=most).contains(&size) => Ok(size as usize),
+            _ => Err(self.wrong(key, format!("is not a whole number from 1 to {most}"))),
         }
     }
 
@@ -76,10 +83,10 @@ impl<'a> Fields<'a> {
         denominator: (&'static str, usize),
     ) -> Result<usize, ModelError> {
         let ((of, numerator), (key, denominator)) = (numerator, denominator);
-        if denominator == 0 || numerator % denominator != 0 {
-            return Err(self.wrong(key, format!("= {denominator} does not divide {of} = {numerator}")));
+        match numerator.checked_rem(denominator) {
+            Some(0) => Ok(numerator / denominator),
+            _ => Err(self.wrong(key, format!("= {denominator} does not divide {of} = {numerator}"))),
         }
-        Ok(numerator / denominator)
     }
 
     pub fn activation(&self, key: &'static str, otherwise: &str) -> Result<Activation, ModelError> {
@@ -124,21 +131,6 @@ impl<'a> Fields<'a> {
                 Ok(AttentionLayer { window: window.filter(|_| sliding), rotary: None })
             })
             .collect()
-    }
-
-    /// Refuses sizes that cannot be those of a model that fits any machine, before anything is computed with them.
-    pub fn check_sizes(&self, spec: &Spec) -> Result<(), ModelError> {
-        let too_many = |key, count: usize, most: usize| {
-            (count > most).then(|| self.wrong(key, format!("makes {count}, and at most {most} is believable")))
-        };
-        let found = too_many("model_type", spec.layers, 1024)
-            .or_else(|| too_many("model_type", spec.heads, 4096))
-            .or_else(|| too_many("model_type", spec.d_head, 8192))
-            .or_else(|| too_many("model_type", spec.d_model, 1 << 20));
-        match found {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
     }
 }
 

@@ -95,6 +95,9 @@ fn neo_kinds(fields: &Fields, layers: usize) -> Result<Vec<bool>, ModelError> {
             return Err(wrong());
         }
         for _ in 0..times {
+            if local.len() + kinds.len() > layers {
+                return Err(wrong());
+            }
             local.extend(&kinds);
         }
     }

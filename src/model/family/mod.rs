@@ -142,7 +142,13 @@ pub(super) fn read(json: &[u8], path: &Path) -> Result<(Spec, Layout), ModelErro
             nearest(family, names()).or_else(|| names().find(|name| stem(name) == stem(family))).unwrap_or("llama");
         return Err(ModelError::Family { family: family.to_owned(), near });
     };
-    let (spec, layout) = read(&fields)?;
-    fields.check_sizes(&spec)?;
-    Ok((spec, layout))
+    read(&fields)
+}
+
+/// The sizes and choices that a `config.json` describes; `path` is for messages.
+///
+/// # Errors
+/// An unknown family, a missing or senseless size, or an option that would change the mathematics but is not supported.
+pub fn spec(json: &[u8], path: &Path) -> Result<Spec, ModelError> {
+    read(json, path).map(|(spec, _)| spec)
 }

@@ -25,10 +25,10 @@ pub(super) fn dimensions(
     let share = key.map_or(Ok(otherwise), |key| fields.number(key))?;
     let dims = (d_head as f64 * share) as usize;
     match key {
-        Some(key) if share > 1.0 || dims < 2 || dims % 2 == 1 => {
+        Some(key) if share > 1.0 || !(2..=8192).contains(&dims) || dims % 2 == 1 => {
             Err(fields.wrong(key, format!("rotates {dims} of {d_head} dimensions: an even number of them is needed")))
         }
-        None if dims < 2 || dims % 2 == 1 => {
+        None if !(2..=8192).contains(&dims) || dims % 2 == 1 => {
             Err(fields.wrong("head_dim", format!("= {d_head} dimensions cannot turn in pairs")))
         }
         _ => Ok(dims),

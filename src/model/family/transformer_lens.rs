@@ -66,7 +66,6 @@ pub(super) fn transformer_lens(fields: &Fields) -> Result<(Spec, Layout), ModelE
             false => MlpNames::Plain { input: "mlp.W_in", output: "mlp.W_out" },
         });
     }
-    fields.check_sizes(&spec)?;
     Ok((spec, layout))
 }
 
