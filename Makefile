@@ -36,4 +36,4 @@ bench: setup
 fuzz: setup
 	mkdir -p fuzz/corpus/model_files
 	for config in tests/data/*/*/config.json; do cp $$config fuzz/corpus/model_files/$$(echo $$config | tr / -); done
-	RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --sanitizer none model_files -- -max_total_time=60 -max_len=4096
+	LD_LIBRARY_PATH=$(CURDIR)/vendor/libtorch/lib RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --sanitizer none model_files -- -max_total_time=60 -max_len=4096

@@ -7,8 +7,6 @@ use serde_json::Value;
 use std::path::Path;
 use tempfile::{TempDir, tempdir};
 
-const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/reference/gpt2");
-
 fn penjing(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_penjing"));
     command.current_dir(folder);

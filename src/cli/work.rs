@@ -12,7 +12,7 @@ use penjing::graph::{Dimensions, Graph};
 use penjing::measure::batch::Prefix;
 use penjing::measure::memory::{Division, in_words};
 use penjing::model::{self, Loaded};
-use penjing::score::{self, Method, Problem};
+use penjing::score::{self, Method, Problem, cost};
 use penjing::task::{self, Expansion, Split, Task};
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -83,7 +83,8 @@ impl Work {
             prefix: Prefix::Shared,
             memory: self.memory,
         };
-        say_division(&problem.division(method)?);
+        let division = problem.division(method)?;
+        say(&division, cost::seconds(&problem, method, &division));
         let progress = Progress::bar("scoring edges");
         let start = Instant::now();
         let scores = score::score(&problem, method, &mut |event| match event {
@@ -121,13 +122,15 @@ impl Work {
 }
 
 /// Tells what the run will take, before it starts.
-fn say_division(division: &Division) {
-    note(&format!(
-        "memory: about {}, {} {} at once",
-        in_words(division.bytes),
-        division.pairs,
-        if division.pairs == 1 { "pair" } else { "pairs" }
-    ));
+fn say(division: &Division, seconds: f64) {
+    let pairs = if division.pairs == 1 { "pair" } else { "pairs" };
+    let time = match seconds {
+        seconds if seconds < 1.0 => "less than a second".to_owned(),
+        seconds if seconds < 120.0 => format!("about {seconds:.0} s"),
+        seconds if seconds < 7200.0 => format!("about {:.0} min", seconds / 60.0),
+        seconds => format!("about {:.1} h", seconds / 3600.0),
+    };
+    note(&format!("scoring takes {time} and about {}, {} {pairs} at once", in_words(division.bytes), division.pairs));
 }
 
 /// The names of the corruptions that the pairs came from, in order of appearance.

@@ -164,7 +164,8 @@ impl<'a> Sizes<'a> {
 
     /// More pairs at once than this are not faster: caches (of a CPU) or cores (of a GPU) are full.
     pub fn most_pairs(&self, device: Device) -> usize {
-        let (bytes, most) = if device.is_cuda() { (4 << 30, 512) } else { (256 << 20, 64) };
+        // A large model reads its weights for every batch, so its batches may be larger too.
+        let (bytes, most) = if device.is_cuda() { (4 << 30, 512) } else { ((256 << 20).max(self.weights / 2), 64) };
         (bytes / (self.differences() * self.positions * self.number).max(1)).clamp(1, most)
     }
 }

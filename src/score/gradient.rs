@@ -24,8 +24,7 @@ pub(super) struct Gradients {
     last: Tensor, // [batch, d_model], at the last position
 }
 
-#[derive(Default)]
-struct LayerGradients {
+pub(super) struct LayerGradients {
     projections: [Tensor; 3], // q, k, v: [batch, pos, head or slot, d_head]
     residual: Tensor,         // [batch, pos, d_model], before the attention's norm
     head_sum: Tensor,         // [batch, pos, d_model], before a norm that follows the attention
@@ -101,41 +100,66 @@ pub(super) fn stretches(model: &Model, stretch: usize) -> Vec<std::ops::Range<us
 
 /// The gradient of the summed metric, from the residual stream `[batch, pos, d_model]` that enters each stretch of layers.
 pub(super) fn gradients(run: &Run, entering: &[Tensor], reference: Option<&Tensor>) -> Gradients {
-    let model = run.problem.model;
-    let mut layers: Vec<LayerGradients> = (0..model.spec.layers).map(|_| LayerGradients::default()).collect();
+    let mut layers = Vec::new();
     let (mut last, mut above) = (Tensor::new(), None);
-    for (stretch, entering) in stretches(model, run.stretch).into_iter().zip(entering).rev() {
-        let start = entering.detach().set_requires_grad(true); // [batch, pos, d_model]
-        let mut capture = Capture::new(run);
-        let out = model.some_blocks(stretch.clone(), start.shallow_clone(), run.past, &mut capture); // [batch, pos, d_model]
-        let goal = match &above {
-            None => {
-                let logits = model.read(&out, Read::Last, &mut capture).squeeze_dim(1); // [batch, vocab]
-                run.metric(&logits, reference).sum(None::<Kind>)
-            }
-            Some(gradient) => (out * gradient).sum(None::<Kind>),
-        }; // []
-        let Capture { residuals, sums, mut handles, .. } = capture;
-        let mut sums = sums.into_iter();
-        handles.push(start);
-        let found = Tensor::run_backward(&[goal], &handles, false, false);
-        let mut found = found
-            .into_iter()
-            .zip(&handles)
-            // An undefined gradient means that the metric does not depend on the handle.
-            .map(|(gradient, handle)| if gradient.defined() { gradient } else { handle.zeros_like() });
-        let mut next = || found.next().unwrap_or_default();
-        for (layer, residual) in stretch.zip(residuals) {
-            let projections = [next(), next(), next()];
-            let mlp = model.spec.mlp.map(|_| next());
-            layers[layer] = LayerGradients { projections, residual, head_sum: sums.next().unwrap_or_default(), mlp };
-        }
+    for (stretch, entering) in stretches(run.problem.model, run.stretch).into_iter().zip(entering).rev() {
+        let found = of_stretch(run, stretch, entering, above.as_ref(), reference);
+        layers.splice(0..0, found.layers);
         if above.is_none() {
-            last = next().squeeze_dim(1); // [batch, d_model]
+            last = found.last;
         }
-        above = Some(next());
+        above = Some(found.entering);
     }
     Gradients { layers, last }
+}
+
+/// The gradients of some consecutive layers.
+pub(super) struct StretchGradients {
+    pub layers: Vec<LayerGradients>,
+    last: Tensor,     // [batch, d_model], of the uppermost stretch
+    entering: Tensor, // [batch, pos, d_model], at what enters the first of them
+}
+
+/// Runs layers forward from what enters them, `[batch, pos, d_model]`, and back from the gradient `above` of what leaves
+/// them; without one, on to the metric and back from there.
+pub(super) fn of_stretch(
+    run: &Run,
+    stretch: std::ops::Range<usize>,
+    entering: &Tensor,
+    above: Option<&Tensor>,
+    reference: Option<&Tensor>,
+) -> StretchGradients {
+    let model = run.problem.model;
+    let start = entering.detach().set_requires_grad(true); // [batch, pos, d_model]
+    let mut capture = Capture::new(run);
+    let out = model.some_blocks(stretch.clone(), start.shallow_clone(), run.past, &mut capture); // [batch, pos, d_model]
+    let goal = match above {
+        None => {
+            let logits = model.read(&out, Read::Last, &mut capture).squeeze_dim(1); // [batch, vocab]
+            run.metric(&logits, reference).sum(None::<Kind>)
+        }
+        Some(gradient) => (out * gradient).sum(None::<Kind>),
+    }; // []
+    let Capture { residuals, sums, mut handles, .. } = capture;
+    let mut sums = sums.into_iter();
+    handles.push(start);
+    let found = Tensor::run_backward(&[goal], &handles, false, false);
+    let mut found = found
+        .into_iter()
+        .zip(&handles)
+        // An undefined gradient means that the metric does not depend on the handle.
+        .map(|(gradient, handle)| if gradient.defined() { gradient } else { handle.zeros_like() });
+    let mut next = || found.next().unwrap_or_default();
+    let layers = residuals
+        .into_iter()
+        .map(|residual| {
+            let projections = [next(), next(), next()];
+            let mlp = model.spec.mlp.map(|_| next());
+            LayerGradients { projections, residual, head_sum: sums.next().unwrap_or_default(), mlp }
+        })
+        .collect();
+    let last = if above.is_none() { next().squeeze_dim(1) } else { Tensor::new() };
+    StretchGradients { layers, last, entering: next() }
 }
 
 impl Capture {
@@ -177,48 +201,62 @@ pub(super) fn contract(run: &Run, differences: &Tensor, passes: &[Gradients]) ->
 
 fn contract_mean(run: &Run, differences: &Tensor, passes: &[Gradients]) -> Array2<f64> {
     let (model, graph) = (run.problem.model, run.problem.graph);
-    let dimensions = graph.dimensions;
     let (sources, d_model) = (graph.sources() as i64, model.spec.d_model as i64);
     let differences = differences.view([sources, -1, d_model]); // [source, batch · pos, d_model]
     let mut sums = Array2::<f64>::zeros((graph.sources(), graph.destinations()));
-    let mut add = |first: usize, products: Tensor| {
-        let (rows, columns) = (products.size()[0] as usize, products.size()[1] as usize);
-        let mut flat = vec![0f64; rows * columns];
-        products.to_kind(Kind::Double).contiguous().copy_data(&mut flat, rows * columns);
-        for (index, product) in flat.into_iter().enumerate() {
-            sums[[index / columns, first + index % columns]] += product;
-        }
-    };
-    let scale = 1.0 / passes.len() as f64;
-    let tokens = differences.size()[1];
-    let at_once = contracted_rows(&model.spec) as i64;
     for layer in (0..model.spec.layers).map(Layer) {
-        let before = dimensions.before(layer) as i64;
-        let heads = dimensions.readers() - usize::from(dimensions.mlps);
-        for first in (0..tokens).step_by(at_once as usize) {
-            let count = at_once.min(tokens - first);
-            let part = |pass: &Gradients| pull_back(model, layer, &pass.layers[layer.0], first, count);
-            let slots = mean(passes.iter().map(part), scale).flatten(1, 2); // [q, k and v slots, count · d_model]
-            let differences = differences.narrow(0, 0, before).narrow(1, first, count).flatten(1, 2); // [source, count · d_model]
-            add(dimensions.first_slot(layer), differences.matmul(&slots.tr()));
-        }
-        if dimensions.mlps {
-            let mlp = passes.iter().filter_map(|pass| pass.layers[layer.0].mlp.as_ref().map(Tensor::shallow_clone));
-            let mlp = mean(mlp, scale).reshape([-1, 1]); // [batch · pos · d_model, 1]
-            let before = before + if dimensions.parallel { 0 } else { dimensions.heads as i64 };
-            add(dimensions.first_slot(layer) + heads, differences.narrow(0, 0, before).flatten(1, 2).matmul(&mlp));
-        }
+        let passes: Vec<&LayerGradients> = passes.iter().map(|pass| &pass.layers[layer.0]).collect();
+        contract_layer(run, &differences, layer, &passes, &mut sums);
     }
-    let last = mean(passes.iter().map(|pass| pass.last.shallow_clone()), scale); // [batch, d_model]
+    let last = mean(passes.iter().map(|pass| pass.last.shallow_clone()), passes.len()); // [batch, d_model]
     let batch = last.size()[0];
     let at_last = differences.view([sources, batch, -1, d_model]).select(2, -1).reshape([sources, -1]); // [source, batch · d_model]
-    add(graph.destinations() - 1, at_last.matmul(&last.reshape([-1, 1])));
+    add(&mut sums, graph.destinations() - 1, &at_last.matmul(&last.reshape([-1, 1])));
     sums
 }
 
-fn mean(tensors: impl Iterator<Item = Tensor>, scale: f64) -> Tensor {
+/// Adds the scores of all edges into one layer to `sums` `[source, destination]`. `differences`:
+/// `[source, batch · pos, d_model]`, of the sources before the layer's MLP at least.
+pub(super) fn contract_layer(
+    run: &Run,
+    differences: &Tensor,
+    layer: Layer,
+    passes: &[&LayerGradients],
+    sums: &mut Array2<f64>,
+) {
+    let (model, dimensions) = (run.problem.model, run.problem.graph.dimensions);
+    let before = dimensions.before(layer) as i64;
+    let heads = dimensions.readers() - usize::from(dimensions.mlps);
+    let tokens = differences.size()[1];
+    let at_once = contracted_rows(&model.spec) as i64;
+    for first in (0..tokens).step_by(at_once as usize) {
+        let count = at_once.min(tokens - first);
+        let part = |pass: &&LayerGradients| pull_back(model, layer, pass, first, count);
+        let slots = mean(passes.iter().map(part), passes.len()).flatten(1, 2); // [q, k and v slots, count · d_model]
+        let differences = differences.narrow(0, 0, before).narrow(1, first, count).flatten(1, 2); // [source, count · d_model]
+        add(sums, dimensions.first_slot(layer), &differences.matmul(&slots.tr()));
+    }
+    if dimensions.mlps {
+        let mlp = passes.iter().filter_map(|pass| pass.mlp.as_ref().map(Tensor::shallow_clone));
+        let mlp = mean(mlp, passes.len()).reshape([-1, 1]); // [batch · pos · d_model, 1]
+        let before = before + if dimensions.parallel { 0 } else { dimensions.heads as i64 };
+        add(sums, dimensions.first_slot(layer) + heads, &differences.narrow(0, 0, before).flatten(1, 2).matmul(&mlp));
+    }
+}
+
+/// Adds products `[source, slot]` to the columns from `first` on.
+fn add(sums: &mut Array2<f64>, first: usize, products: &Tensor) {
+    let (rows, columns) = (products.size()[0] as usize, products.size()[1] as usize);
+    let mut flat = vec![0f64; rows * columns];
+    products.to_kind(Kind::Double).contiguous().copy_data(&mut flat, rows * columns);
+    for (index, product) in flat.into_iter().enumerate() {
+        sums[[index / columns, first + index % columns]] += product;
+    }
+}
+
+fn mean(tensors: impl Iterator<Item = Tensor>, count: usize) -> Tensor {
     let sum = tensors.reduce(|a, b| a + b).unwrap_or_default();
-    if scale == 1.0 { sum } else { sum * scale }
+    if count == 1 { sum } else { sum / count as f64 }
 }
 
 /// From the gradients at q, k and v to those at the inputs of their slots, for some tokens:

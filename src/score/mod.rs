@@ -2,6 +2,7 @@
 //!
 //! A method maps (model, graph, pairs, options) to [`Scores`] and nothing else. Scores are means over pairs.
 
+pub mod cost;
 pub mod eap;
 pub mod eap_ig;
 pub mod exact;

@@ -1,0 +1,124 @@
+//! How long a run will take, measured before it on one block of the model itself, with the shapes of the run.
+
+use super::gradient::{contract_layer, of_stretch};
+use super::{Method, Problem, Run};
+use crate::graph::Destination;
+use crate::measure::batch::{Batch, batches};
+use crate::measure::memory::{Division, rows_side_by_side};
+use crate::measure::sources::heads_from_z;
+use crate::model::spec::Layer;
+use crate::model::tap::NoTap;
+use crate::model::{Past, Read};
+use ndarray::Array2;
+use std::time::Instant;
+use tch::{Kind, Tensor};
+
+/// The parts of a run, in seconds: a block forward, a block forward and back, the logits, the contraction of a layer in
+/// the middle, and what the heads of a layer write.
+struct Parts {
+    block: f64,
+    backward: f64,
+    logits: f64,
+    contraction: f64,
+    expansion: f64,
+    /// What touching a block's and the unembedding's weights for the first time took beyond that.
+    first_touch: f64,
+}
+
+/// About how many seconds [`super::score`] will take, within a quarter on an idle machine.
+pub fn seconds(problem: &Problem, method: &Method, division: &Division) -> f64 {
+    let batches = batches(problem.model, problem.pairs, division.pairs, problem.prefix);
+    let Some(first) = batches.first() else { return 0.0 };
+    let layers = problem.model.spec.layers as f64;
+    let parts = measure(problem, division, first, matches!(method, Method::Exact));
+    let tokens = |batch: &Batch| batch.clean.numel() as f64;
+    let per_token = |batch: &Batch| {
+        let shared = batch.prefix.as_ref().map_or(0.0, |prefix| prefix.numel() as f64) * parts.block * layers;
+        let recorded = 2.0 * (parts.block * layers + parts.logits) + parts.expansion * layers;
+        let worked = match method {
+            Method::Eap => parts.backward * layers + parts.logits + parts.contraction * layers,
+            Method::EapIg(options) => {
+                let again = if division.stretch < problem.model.spec.layers { parts.block * layers } else { 0.0 };
+                let steps = options.steps as f64;
+                let contractions = steps / division.passes.min(options.steps) as f64;
+                steps * (parts.backward * layers + parts.logits + again) + contractions * parts.contraction * layers
+            }
+            Method::Exact => exact(problem) * parts.block,
+        };
+        shared / tokens(first) + (recorded + worked) / tokens(first) * tokens(batch)
+    };
+    layers * parts.first_touch + batches.iter().map(per_token).sum::<f64>()
+}
+
+/// How many passes through one block exact patching takes for each position of a pair.
+fn exact(problem: &Problem) -> f64 {
+    let (graph, layers) = (problem.graph, problem.model.spec.layers);
+    let passes = |column: usize| {
+        let layer = column / graph.dimensions.readers();
+        (graph.sources_before(Destination(column)) * (layers - layer.min(layers))) as f64
+    };
+    (0..graph.destinations()).map(passes).sum()
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> (f64, T) {
+    let start = Instant::now();
+    let done = work();
+    (start.elapsed().as_secs_f64(), done)
+}
+
+fn measure(problem: &Problem, division: &Division, batch: &Batch, side_by_side: bool) -> Parts {
+    let (model, dimensions) = (problem.model, problem.graph.dimensions);
+    let spec = &model.spec;
+    let middle = spec.layers / 2;
+    let past = batch.prefix.as_ref().map(|prefix| {
+        let shape = [prefix.size()[0], prefix.size()[1], spec.kv_heads as i64, spec.d_head as i64];
+        let nothing = || (0..spec.layers).map(|_| Tensor::zeros(shape, (model.kind(), model.device))).collect();
+        Past { keys: nothing(), values: nothing() }
+    });
+    let run = Run { problem, batch, past: past.as_ref(), stretch: division.stretch, passes: division.passes };
+    let mut residual = tch::no_grad(|| model.embed(&batch.clean, run.past, &mut NoTap)); // [batch, pos, d_model]
+    let tokens = residual.size()[0] * residual.size()[1];
+    if side_by_side {
+        let copies = (rows_side_by_side(spec) as i64 / tokens).max(1);
+        residual = residual.repeat([copies, 1, 1]);
+    }
+    let share = tokens as f64 / (residual.size()[0] * residual.size()[1]) as f64;
+    let run_of_copies = |residual: &Tensor| {
+        let repeated = run.past.map(|past| {
+            let many = |all: &[Tensor]| {
+                all.iter().map(|one| one.repeat([residual.size()[0] / one.size()[0], 1, 1, 1])).collect()
+            };
+            Past { keys: many(&past.keys), values: many(&past.values) }
+        });
+        tch::no_grad(|| model.some_blocks(middle..middle + 1, residual.shallow_clone(), repeated.as_ref(), &mut NoTap))
+    };
+    let (first, _) = timed(|| run_of_copies(&residual));
+    let (block, _) = timed(|| run_of_copies(&residual));
+    let residual = residual.narrow(0, 0, batch.len() as i64); // [batch, pos, d_model]
+    let first_touch = (first - block).max(0.0);
+    let _ = tch::no_grad(|| model.read(&residual, Read::Last, &mut NoTap));
+    let (logits, _) = timed(|| tch::no_grad(|| model.read(&residual, Read::Last, &mut NoTap)));
+    let block = block * share;
+    if side_by_side {
+        return Parts { block, backward: 0.0, logits, contraction: 0.0, expansion: 0.0, first_touch };
+    }
+    let above = residual.ones_like(); // [batch, pos, d_model]
+    let (backward, gradients) = timed(|| of_stretch(&run, middle..middle + 1, &residual, Some(&above), None));
+    let _no_grad = tch::no_grad_guard();
+    let sources = dimensions.before(Layer(middle)) + dimensions.heads;
+    let shape = [sources as i64, tokens, spec.d_model as i64];
+    let differences = Tensor::zeros(shape, (model.kind(), model.device)).fill_(1.0); // [source, batch · pos, d_model]
+    let mut sums = Array2::zeros((problem.graph.sources(), problem.graph.destinations()));
+    let of_layer: Vec<_> = gradients.layers.iter().collect();
+    let (contraction, ()) = timed(|| contract_layer(&run, &differences, Layer(middle), &of_layer, &mut sums));
+    let z = Tensor::zeros(
+        [residual.size()[0], residual.size()[1], spec.heads as i64, spec.d_head as i64],
+        (Kind::Float, model.device),
+    );
+    let into = differences.narrow(0, 0, dimensions.heads as i64); // [head, batch · pos, d_model]
+    let (expansion, ()) = timed(|| {
+        let written = heads_from_z(model, Layer(middle), &z.to_kind(model.kind())); // [head, batch · pos, d_model]
+        into.shallow_clone().copy_(&written);
+    });
+    Parts { block, backward, logits, contraction, expansion, first_touch }
+}
