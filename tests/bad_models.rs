@@ -9,6 +9,9 @@ use tempfile::{TempDir, tempdir};
 
 const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/reference/llama");
 
+/// Name, bytes, type and shape of a tensor.
+type Stored = (String, Vec<u8>, Dtype, Vec<usize>);
+
 /// A copy of a small Llama that a test may damage, with a task of its pairs.
 struct Folder(TempDir);
 
@@ -53,7 +56,7 @@ impl Folder {
     fn tensors(&self, change: impl Fn(usize, &str, &mut Vec<u8>, &mut Dtype, &mut Vec<usize>) -> usize) -> &Folder {
         let bytes = std::fs::read(self.path("model.safetensors")).unwrap();
         let read = SafeTensors::deserialize(&bytes).unwrap();
-        let mut files: BTreeMap<usize, Vec<(String, Vec<u8>, Dtype, Vec<usize>)>> = BTreeMap::new();
+        let mut files: BTreeMap<usize, Vec<Stored>> = BTreeMap::new();
         for (index, (name, view)) in read.tensors().into_iter().enumerate() {
             let (mut data, mut dtype, mut shape) = (view.data().to_vec(), view.dtype(), view.shape().to_vec());
             let file = change(index, &name, &mut data, &mut dtype, &mut shape);

@@ -9,6 +9,9 @@ use crate::model::Model;
 use crate::model::spec::Spec;
 use tch::Device;
 
+/// What the program takes by itself, libtorch included.
+const PROGRAM: usize = 120 << 20;
+
 /// What a method keeps at the same time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Needs {
@@ -120,7 +123,7 @@ impl<'a> Sizes<'a> {
             let together = if needs.stretches_free { 0 } else { tokens * self.differences() };
             kept + gradients + (together + backward).max(expanding).max(tokens * self.differences() + contraction)
         };
-        self.weights + numbers * self.number
+        PROGRAM + self.weights + numbers * self.number
     }
 
     /// Numbers of the rows that exact patching runs side by side.
@@ -144,7 +147,9 @@ impl<'a> Sizes<'a> {
     ) -> Result<Division, usize> {
         let most = fixed.unwrap_or_else(|| self.most_pairs(device)).min(pairs).max(1);
         let layers = self.spec.layers;
-        let stretches = if needs.stretches_free { vec![1] } else { vec![layers, layers.div_ceil(4), 1] };
+        // Widened matrices of many layers, kept for the backward, cost more than running a layer forward again.
+        let stretches =
+            if needs.stretches_free || self.widened { vec![1] } else { vec![layers, layers.div_ceil(4), 1] };
         let mut at_once = most;
         loop {
             for &stretch in &stretches {

@@ -28,6 +28,8 @@ struct Reader<'a> {
     taken: BTreeSet<String>,
     missing: Vec<String>,
     misshapen: Vec<String>,
+    /// Whether a tensor lies in the files' mapping.
+    borrows: bool,
 }
 
 impl Model {
@@ -45,14 +47,18 @@ impl Model {
             taken: BTreeSet::new(),
             missing: Vec::new(),
             misshapen: Vec::new(),
+            borrows: false,
         };
         let weights = reader.weights()?;
+        let borrows = reader.borrows;
         reader.finish()?;
         let files = match origin {
             Origin::Files { files, .. } => Some(files),
             Origin::Random => None,
         };
-        Ok(Model { spec, device, weights, files })
+        let folder = files.as_ref().and_then(|files| files.folder.clone());
+        // Pages that were read to convert them would otherwise stay resident.
+        Ok(Model { spec, device, weights, folder, _files: files.filter(|_| borrows) })
     }
 }
 
@@ -304,7 +310,10 @@ impl Reader<'_> {
             Some(found) if found == wanted => {
                 if let Some(tensor) = files.tensor(&name)? {
                     let kind = kind.unwrap_or(tensor.kind());
-                    return tensor.f_to_device(self.device).and_then(|t| t.f_to_kind(kind)).map_err(ModelError::torch);
+                    let tensor = tensor.f_to_device(self.device).and_then(|tensor| tensor.f_to_kind(kind));
+                    let tensor = tensor.map_err(ModelError::torch)?;
+                    self.borrows |= self.device == Device::Cpu && files.hold(&tensor);
+                    return Ok(tensor);
                 }
             }
             Some(found) => self.misshapen.push(format!("{name} is {found:?}, wanted {wanted:?}")),

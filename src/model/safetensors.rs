@@ -36,6 +36,8 @@ struct Entry {
 pub(super) struct TensorFiles {
     shards: Vec<Bytes>,
     entries: BTreeMap<String, Entry>,
+    /// Where they were opened, if not embedded.
+    pub folder: Option<PathBuf>,
     /// The headers, in shard order: they identify the layout of the weights without reading them.
     pub headers: Vec<u8>,
 }
@@ -43,7 +45,12 @@ pub(super) struct TensorFiles {
 impl TensorFiles {
     /// Opens `model.safetensors`, or every file that `model.safetensors.index.json` names.
     pub fn open(folder: &Path) -> Result<TensorFiles, ModelError> {
-        let mut files = TensorFiles { shards: Vec::new(), entries: BTreeMap::new(), headers: Vec::new() };
+        let mut files = TensorFiles {
+            shards: Vec::new(),
+            entries: BTreeMap::new(),
+            folder: Some(folder.to_owned()),
+            headers: Vec::new(),
+        };
         for path in shard_paths(folder)? {
             let file = File::open(&path).map_err(|source| ModelError::read(&path, source))?;
             // SAFETY: the mapping is private (copy-on-write). Another process that truncates the file while it is mapped
@@ -56,7 +63,7 @@ impl TensorFiles {
     }
 
     pub fn embedded(bytes: &'static [u8], name: &str) -> Result<TensorFiles, ModelError> {
-        let mut files = TensorFiles { shards: Vec::new(), entries: BTreeMap::new(), headers: Vec::new() };
+        let mut files = TensorFiles { shards: Vec::new(), entries: BTreeMap::new(), folder: None, headers: Vec::new() };
         files.add(Bytes::Embedded(bytes), Path::new(name))?;
         Ok(files)
     }
@@ -81,6 +88,15 @@ impl TensorFiles {
 
     pub fn shape(&self, name: &str) -> Option<&[i64]> {
         self.entries.get(name).map(|entry| entry.shape.as_slice())
+    }
+
+    /// Whether a tensor lies in one of the mappings.
+    pub fn hold(&self, tensor: &Tensor) -> bool {
+        let start = tensor.data_ptr() as usize;
+        self.shards.iter().any(|shard| {
+            let range = shard.as_slice().as_ptr_range();
+            (range.start as usize..range.end as usize).contains(&start)
+        })
     }
 
     /// The bytes of all tensors in half precision.

@@ -5,6 +5,7 @@
 
 use super::safetensors::TensorFiles;
 use super::spec::{Branch, NormKind, Spec};
+use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
 
 /// A model that can run. Weights never require gradients.
@@ -12,8 +13,9 @@ pub struct Model {
     pub spec: Spec,
     pub device: Device,
     pub(crate) weights: Weights,
+    pub(super) folder: Option<PathBuf>,
     /// Owns the mapping that weights borrow; declared last, so that it is dropped after them.
-    pub(super) files: Option<TensorFiles>,
+    pub(super) _files: Option<TensorFiles>,
 }
 
 pub(crate) struct Weights {
@@ -89,7 +91,8 @@ impl Model {
 
     /// The names of some tensors of its files that hold something else than finite numbers. Reads every weight.
     pub fn not_finite(&self) -> Vec<String> {
-        self.files.as_ref().and_then(|files| files.not_finite(3).ok()).unwrap_or_default()
+        let files = self.folder.as_ref().and_then(|folder| TensorFiles::open(folder).ok());
+        files.and_then(|files| files.not_finite(3).ok()).unwrap_or_default()
     }
 }
 
