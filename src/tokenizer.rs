@@ -59,9 +59,7 @@ impl Hint for TokenizerError {
     fn hint(&self) -> Option<String> {
         match self {
             TokenizerError::File(error) => error.hint(),
-            TokenizerError::Parse { .. } => {
-                Some("a Hugging Face `tokenizer.json` is needed, as saved by save_pretrained".into())
-            }
+            TokenizerError::Parse { .. } => Some("a Hugging Face `tokenizer.json` is needed".into()),
             TokenizerError::Encode { .. } => None,
             TokenizerError::SeveralTokens { tokens, .. } if tokens.is_empty() => Some("write a word".into()),
             TokenizerError::SeveralTokens { text, .. } => Some(match text.starts_with(' ') {

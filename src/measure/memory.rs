@@ -93,8 +93,9 @@ impl<'a> Sizes<'a> {
     /// Numbers that autograd keeps for each token of one layer.
     fn graph(&self) -> usize {
         let Spec { d_model, heads, d_head, d_mlp, .. } = *self.spec;
-        let gated = self.spec.mlp.is_some_and(|mlp| mlp.gated);
-        8 * d_model + 8 * heads * d_head + 4 * heads * self.length + if gated { 5 } else { 3 } * d_mlp
+        let of_mlp = if self.spec.mlp.is_some_and(|mlp| mlp.gated) { 4 } else { 2 } * d_mlp;
+        let of_heads = if self.spec.attention.rotaries.is_empty() { 6 } else { 10 } * heads * d_head;
+        5 * d_model + of_heads + 3 * heads * self.length + of_mlp
     }
 
     /// Numbers of the gradients of one pass for each token.
@@ -109,7 +110,7 @@ impl<'a> Sizes<'a> {
         let tokens = pairs * self.positions;
         let prefix = pairs * (self.length - self.positions) * layers * 2 * self.spec.kv_heads * self.spec.d_head;
         let widened_head = if self.widened { vocab_out * d_model } else { 0 };
-        let widened_block = if self.widened { self.block() } else { 0 };
+        let widened_block = if self.widened { self.block() * 3 / 2 } else { 0 };
         let kept = tokens * 2 * self.recorded() + prefix + pairs * 4 * vocab_out;
         let expanding =
             tokens * (self.differences() + layers * (heads * self.spec.d_head + d_model) + 2 * heads * d_model);
