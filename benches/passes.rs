@@ -90,15 +90,7 @@ fn passes(criterion: &mut Criterion) {
         group.sample_size(10);
         group.bench_function("floor", |bencher| bencher.iter(|| black_box(floor(&model, &pairs))));
         for (case, prefix) in [("eap", Prefix::Shared), ("eap without shared prefix", Prefix::Recomputed)] {
-            let problem = Problem {
-                model: &model,
-                graph: &graph,
-                pairs: &pairs,
-                metric,
-                batch_size: None,
-                prefix,
-                memory: usize::MAX,
-            };
+            let problem = Problem { prefix, ..Problem::new(&model, &graph, &pairs, metric) };
             group
                 .bench_function(case, |bencher| bencher.iter(|| black_box(score(&problem, &Method::Eap, &mut |_| ()))));
         }

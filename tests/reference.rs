@@ -145,13 +145,9 @@ fn qwen3() {
 
 fn scores(reference: &Reference, method: &Method, batch_size: usize, prefix: Prefix) -> Scores {
     let problem = Problem {
-        model: &reference.loaded.model,
-        graph: &reference.graph,
-        pairs: &reference.dataset.pairs,
-        metric: MetricKind::LogitDifference,
         batch_size: Some(batch_size),
         prefix,
-        memory: usize::MAX,
+        ..Problem::new(&reference.loaded.model, &reference.graph, &reference.dataset.pairs, MetricKind::LogitDifference)
     };
     score(&problem, method, &mut |_| ()).unwrap()
 }

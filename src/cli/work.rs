@@ -9,7 +9,6 @@ use penjing::circuit::file::{MethodRecord, ModelRecord, Options, Provenance, Tas
 use penjing::dataset::{self, Dataset, TokenPair};
 use penjing::graph::scores::Scores;
 use penjing::graph::{Dimensions, Graph};
-use penjing::measure::batch::Prefix;
 use penjing::measure::memory::{Division, in_words};
 use penjing::model::{self, Loaded};
 use penjing::score::{self, Method, Problem, cost};
@@ -75,13 +74,9 @@ impl Work {
         pairs: &[TokenPair],
     ) -> Result<(Scores, f64), penjing::Error> {
         let problem = Problem {
-            model: &self.loaded.model,
-            graph: &self.graph,
-            pairs,
-            metric: self.task.metric,
             batch_size: scoring.batch,
-            prefix: Prefix::Shared,
             memory: self.memory,
+            ..Problem::new(&self.loaded.model, &self.graph, pairs, self.task.metric)
         };
         let division = problem.division(method)?;
         say(&division, cost::seconds(&problem, method, &division));

@@ -145,12 +145,23 @@ pub struct Problem<'a> {
     pub prefix: Prefix,
     /// The most that the run may use, weights included, in bytes.
     pub memory: usize,
+    /// Layers that run backwards together; `None`: as many as are fast and fit.
+    pub stretch: Option<usize>,
 }
 
 impl<'a> Problem<'a> {
     /// With batches of the default size, the shared prefix computed once, and no limit of memory.
     pub fn new(model: &'a Model, graph: &'a Graph, pairs: &'a [TokenPair], metric: MetricKind) -> Problem<'a> {
-        Problem { model, graph, pairs, metric, batch_size: None, prefix: Prefix::Shared, memory: usize::MAX }
+        Problem {
+            model,
+            graph,
+            pairs,
+            metric,
+            batch_size: None,
+            prefix: Prefix::Shared,
+            memory: usize::MAX,
+            stretch: None,
+        }
     }
 
     /// How the run is divided to stay within [`Problem::memory`].
@@ -159,9 +170,10 @@ impl<'a> Problem<'a> {
     /// [`ScoreError::Memory`] when even the smallest division does not.
     pub fn division(&self, method: &Method) -> Result<Division, ScoreError> {
         let sizes = Sizes::new(self.model, self.graph.dimensions, self.pairs);
-        sizes
+        let division = sizes
             .divide(method.needs(), self.pairs.len(), self.batch_size, self.memory, self.model.device)
-            .map_err(|least| ScoreError::Memory { least, limit: self.memory })
+            .map_err(|least| ScoreError::Memory { least, limit: self.memory })?;
+        Ok(Division { stretch: self.stretch.unwrap_or(division.stretch), ..division })
     }
 }
 
