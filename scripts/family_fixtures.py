@@ -3,6 +3,9 @@
 Sizes are odd on purpose: heads that do not fill the width, query heads that share keys and values in threes, windows shorter
 than the prompts, tied and untied unembeddings. Needs torch, transformers 4.57 and safetensors; run from the repository's
 root: python scripts/family_fixtures.py [case ...]
+
+transformers 5 writes rotary parameters in another way. With it: python scripts/family_fixtures.py --suffix=-v5
+gpt_neox_sequential llama3 gemma3_text phi3_longrope
 """
 
 import json
@@ -46,7 +49,7 @@ CASES = {
         max_position_embeddings=48, word_embed_proj_dim=32)),
     "llama": ("llama", COMMON | dict(attention_bias=True, mlp_bias=True)),
     "llama3": ("llama", COMMON | dict(
-        head_dim=16, max_position_embeddings=96, rope_theta=500.0, tie_word_embeddings=True, rope_scaling=dict(
+        hidden_size=36, head_dim=16, max_position_embeddings=96, rope_theta=500.0, tie_word_embeddings=True, rope_scaling=dict(
             rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
             original_max_position_embeddings=64))),
     "llama_linear": ("llama", COMMON | dict(rope_scaling=dict(rope_type="linear", factor=4.0))),
@@ -60,7 +63,7 @@ CASES = {
         tie_word_embeddings=True, num_hidden_layers=3, sliding_window=4, query_pre_attn_scalar=11, attn_logit_softcapping=5.0,
         final_logit_softcapping=3.0)),
     "gemma3_text": ("gemma3_text", COMMON | dict(
-        tie_word_embeddings=True, num_hidden_layers=3, sliding_window=4, query_pre_attn_scalar=11, rope_theta=100000.0,
+        hidden_size=36, tie_word_embeddings=True, num_hidden_layers=3, sliding_window=4, query_pre_attn_scalar=11, rope_theta=100000.0,
         rope_local_base_freq=1000.0, rope_scaling=dict(rope_type="linear", factor=8.0),
         layer_types=["sliding_attention", "full_attention", "sliding_attention"])),
     "phi3": ("phi3", {k: v for k, v in COMMON.items() if k != "head_dim"} | dict(
@@ -129,9 +132,9 @@ def expected(model, made: list[dict]) -> dict:
         )
 
 
-def write(case: str, seed: int) -> None:
+def write(case: str, seed: int, suffix: str) -> None:
     family, options = CASES[case]
-    folder = OUT / case
+    folder = OUT / (case + suffix)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     config = AutoConfig.for_model(family, **options)
@@ -152,6 +155,8 @@ def write(case: str, seed: int) -> None:
 
 
 if __name__ == "__main__":
+    suffixes = [argument.removeprefix("--suffix=") for argument in sys.argv[1:] if argument.startswith("--suffix=")]
+    chosen = [argument for argument in sys.argv[1:] if not argument.startswith("--")]
     for index, case in enumerate(CASES):
-        if not sys.argv[1:] or case in sys.argv[1:]:
-            write(case, index)
+        if not chosen or case in chosen:
+            write(case, index, "".join(suffixes))

@@ -56,7 +56,7 @@ fn with_each_in(dtype: Dtype, check: impl Fn(&Case)) {
             count += 1;
         }
     }
-    assert_eq!(count, 25, "a fixture is missing");
+    assert_eq!(count, 29, "a fixture is missing");
 }
 
 fn graph(case: &Case, kv: KvSlots) -> Graph {

@@ -132,6 +132,7 @@ impl Subject {
 
     /// Where a command writes when `--out` is not given: `runs/<task>-<model>`.
     pub fn default_out(&self, task: &str, model: &str) -> PathBuf {
-        PathBuf::from("runs").join(format!("{task}-{model}"))
+        // A name of the hub holds a slash.
+        PathBuf::from("runs").join(format!("{task}-{}", model.replace(['/', '\\'], "-")))
     }
 }

@@ -50,7 +50,11 @@ pub(super) fn gemma3(fields: &Fields) -> Result<(Spec, Layout), ModelError> {
     let pattern = fields.size_or("sliding_window_pattern", 6)?;
     let slides = |layer: usize| !(layer + 1).is_multiple_of(pattern);
     slide(fields, &mut spec, slides)?;
-    let local = fields.number_or("rope_local_base_freq", 10_000.0)?;
+    fields.must_be("use_bidirectional_attention", false)?;
+    let local = match fields.optional("rope_local_base_freq") {
+        Some(_) => fields.number("rope_local_base_freq")?,
+        None => rope::sliding_theta(fields)?.unwrap_or(10_000.0),
+    };
     spec.attention.rotaries.push(rope::plain(spec.d_head, local, Pairing::Halves));
     for layer in &mut spec.attention.layers {
         if layer.window.is_some() {

@@ -21,8 +21,14 @@ pub(super) fn dimensions(
     d_head: usize,
     otherwise: f64,
 ) -> Result<usize, ModelError> {
+    let inner = Table::of(fields, FULL)?;
     let key = keys.iter().find(|key| fields.optional(key).is_some());
-    let share = key.map_or(Ok(otherwise), |key| fields.number(key))?;
+    let inside = inner.as_ref().map_or(Ok(None), |table| table.optional("partial_rotary_factor"))?;
+    let (key, share) = match (key, inside) {
+        (Some(key), _) => (Some(key), fields.number(key)?),
+        (None, Some(share)) => (Some(&"rope_parameters"), share),
+        (None, None) => (None, otherwise),
+    };
     let dims = (d_head as f64 * share) as usize;
     match key {
         Some(key) if share > 1.0 || !(2..=8192).contains(&dims) || dims % 2 == 1 => {
@@ -35,22 +41,26 @@ pub(super) fn dimensions(
     }
 }
 
-/// A rotation whose scaling `rope_scaling` (or `rope_parameters`) describes, and the longest prompt that it serves.
+/// The kind of layer whose rotation counts where each kind has its own.
+const FULL: &str = "full_attention";
+
+/// The base of the rotation of sliding layers, where transformers 5 wrote one for each kind of layer.
+pub(super) fn sliding_theta(fields: &Fields) -> Result<Option<f64>, ModelError> {
+    Table::of(fields, "sliding_attention")?.map_or(Ok(None), |table| table.optional("rope_theta"))
+}
+
+/// A rotation whose scaling `rope_scaling` (transformers 4) or `rope_parameters` (transformers 5) describes, and the
+/// longest prompt that it serves.
 pub(super) fn scaled(
     fields: &Fields,
     dims: usize,
     default_theta: f64,
     context: usize,
 ) -> Result<(Rotary, usize), ModelError> {
-    let key = ["rope_scaling", "rope_parameters"].into_iter().find(|key| fields.optional(key).is_some());
-    let empty = Map::new();
-    let Some(key) = key else {
+    let Some(parameters) = Table::of(fields, FULL)? else {
         return Ok((plain(dims, fields.number_or("rope_theta", default_theta)?, Pairing::Halves), context));
     };
-    let Some(parameters) = fields.optional(key).map_or(Some(&empty), Value::as_object) else {
-        return Err(fields.wrong(key, "is not a table"));
-    };
-    let parameters = Parameters { fields, key, parameters };
+    let key = parameters.key;
     let theta = match parameters.optional("rope_theta")? {
         Some(theta) => theta,
         None => fields.number_or("rope_theta", default_theta)?,
@@ -97,7 +107,7 @@ fn llama3(frequency: f64, factor: f64, low: f64, high: f64, original: f64) -> f6
 
 /// Phi-3's: a divisor for each frequency. There is a second list for prompts beyond the original context; since a prompt
 /// would then change its own prefix, prompts end there.
-fn longrope(parameters: &Parameters, mut rotary: Rotary, context: usize) -> Result<(Rotary, usize), ModelError> {
+fn longrope(parameters: &Table, mut rotary: Rotary, context: usize) -> Result<(Rotary, usize), ModelError> {
     let fields = parameters.fields;
     let original = match fields.optional_size("original_max_position_embeddings")? {
         Some(original) => original,
@@ -128,13 +138,33 @@ fn longrope(parameters: &Parameters, mut rotary: Rotary, context: usize) -> Resu
 }
 
 /// The table of a scaling.
-struct Parameters<'a> {
+struct Table<'a> {
     fields: &'a Fields<'a>,
     key: &'static str,
     parameters: &'a Map<String, Value>,
 }
 
-impl Parameters<'_> {
+impl<'a> Table<'a> {
+    /// The table of a config, if it has one: where there is one for each kind of layer, that of `kind`.
+    fn of(fields: &'a Fields<'a>, kind: &str) -> Result<Option<Table<'a>>, ModelError> {
+        let Some(key) = ["rope_scaling", "rope_parameters"].into_iter().find(|key| fields.optional(key).is_some())
+        else {
+            return Ok(None);
+        };
+        let table = |value: Option<&'a Value>| match value.and_then(Value::as_object) {
+            Some(parameters) => Ok(Table { fields, key, parameters }),
+            None => Err(fields.wrong(key, "is not a table")),
+        };
+        let whole = table(fields.optional(key))?;
+        match whole.parameters.get(kind) {
+            Some(value) => table(Some(value)).map(Some),
+            None if whole.parameters.values().any(Value::is_object) => {
+                Err(fields.wrong(key, format!("has nothing for layers with {kind}")))
+            }
+            None => Ok(Some(whole)),
+        }
+    }
+
     fn kind(&self) -> Result<&str, ModelError> {
         let kind = self.parameters.get("rope_type").or_else(|| self.parameters.get("type"));
         match kind {
