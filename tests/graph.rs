@@ -44,6 +44,46 @@ fn sizes_of_known_models() {
     check("InterpBench IOI", (6, 4), false, 1_108, 31, 79);
 }
 
+/// Shared keys and values as slots of their own, and layers without MLPs: counts of the field's surveys and tools.
+#[test]
+fn native_and_attention_only_graphs_have_the_published_counts() {
+    let check = |model: &str, dimensions: Dimensions, edges: usize| {
+        let graph = Graph::new(dimensions);
+        assert_eq!((graph.edge_count(), dimensions.edges()), (edges, edges), "{model}");
+        for &edge in graph.edges() {
+            assert!(graph.contains(edge) && graph.parse_edge(&graph.name(edge)).unwrap() == edge, "{model}");
+        }
+        assert!(!petgraph::algo::is_cyclic_directed(&graph.structure), "{model}");
+    };
+    let native = |layers, heads, kv_slots| Dimensions { kv_slots, ..Dimensions::new(layers, heads) };
+    check("Qwen2.5-0.5B", native(24, 14, 2), 79_813);
+    check("Gemma-2-2b", native(26, 8, 4), 50_610);
+    check("Llama-3.1-8B", native(32, 32, 8), 805_681);
+    let attention_only = |layers, heads| Dimensions { mlps: false, ..Dimensions::new(layers, heads) };
+    check("docstring, 4 layers", attention_only(4, 8), 1_281);
+    check("redwood, 2 layers", attention_only(2, 8), 257);
+}
+
+#[test]
+fn shared_slots_are_read_by_their_group_and_survive_pruning_and_files() {
+    let graph = Graph::new(Dimensions { kv_slots: 2, ..Dimensions::new(2, 4) });
+    let slot: Slot = "a1.kv1<k>".parse().unwrap();
+    let names: Vec<String> = graph.readers(slot).iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["a1.h2", "a1.h3"]);
+    for wrong in ["input->a1.h1<k>", "input->a1.kv2<v>", "input->a1.kv0<q>", "input->a2.kv0<v>"] {
+        assert!(graph.parse_edge(wrong).is_err(), "{wrong}");
+    }
+    let edges = |names: &[&str]| EdgeMask::of(&graph, names.iter().map(|name| graph.parse_edge(name).unwrap()));
+    // One head of the group is on a path, the other is not; an edge into keys that no head uses goes.
+    let kept = edges(&["input->a1.kv1<v>", "a1.h3->logits"]);
+    assert_eq!(prune(&graph, &edges(&["input->a1.kv1<v>", "a1.h3->logits", "input->a0.kv0<k>"])), kept);
+    assert_eq!(kept.nodes(&graph).iter().map(ToString::to_string).collect::<Vec<_>>(), ["input", "a1.h3", "logits"]);
+    let scores = Scores::zeros(&graph);
+    for count in [1, 5, graph.edge_count()] {
+        assert_eq!(greedy(&graph, &scores, count).unwrap().count(), count);
+    }
+}
+
 /// The hashes are those of the key order in files that EAP-IG wrote for models of these sizes.
 #[test]
 fn edges_come_in_the_order_of_the_convention() {
@@ -66,8 +106,14 @@ fn edges_come_in_the_order_of_the_convention() {
 }
 
 fn dimensions() -> impl Strategy<Value = Dimensions> {
-    (1usize..6, 1usize..6, any::<bool>())
-        .prop_map(|(layers, heads, parallel)| Dimensions { parallel, ..Dimensions::new(layers, heads) })
+    (1usize..6, 1usize..4, 1usize..3, any::<bool>(), any::<bool>()).prop_map(
+        |(layers, kv_slots, group, parallel, mlps)| Dimensions {
+            kv_slots,
+            parallel,
+            mlps,
+            ..Dimensions::new(layers, kv_slots * group)
+        },
+    )
 }
 
 /// A graph with scores that tie now and then.
@@ -129,11 +175,13 @@ proptest! {
 
     #[test]
     fn the_closed_form_counts_the_edges(dimensions in dimensions()) {
-        let Dimensions { layers, heads, parallel, .. } = dimensions;
+        let Dimensions { layers, heads, kv_slots, parallel, mlps } = dimensions;
         let graph = Graph::new(dimensions);
-        let before: usize = (0..layers).map(|layer| 1 + layer * (heads + 1)).sum();
-        let own = if parallel { 0 } else { layers * heads };
-        prop_assert_eq!(graph.edge_count(), 3 * heads * before + before + own + 1 + layers * (heads + 1));
+        let mlp = usize::from(mlps);
+        let before: usize = (0..layers).map(|layer| 1 + layer * (heads + mlp)).sum();
+        let own = if parallel { 0 } else { layers * heads * mlp };
+        let slots = heads + 2 * kv_slots + mlp;
+        prop_assert_eq!(graph.edge_count(), slots * before + own + 1 + layers * (heads + mlp));
         prop_assert_eq!(graph.edge_count(), dimensions.edges());
         let columns: usize = (0..graph.destinations()).map(|index| graph.sources_before(Destination(index))).sum();
         prop_assert_eq!(graph.edge_count(), columns);
