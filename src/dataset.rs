@@ -2,6 +2,7 @@
 //! length that differ, no unknown words. Nothing is padded or grouped here.
 
 use crate::error::Hint;
+use crate::model::spec::Spec;
 use crate::task::PromptPair;
 use crate::tokenizer::{Tokenizer, TokenizerError, show};
 use indexmap::IndexMap;
@@ -62,6 +63,8 @@ pub enum DatasetError {
     Empty,
     #[error("a beginning-of-text token is asked for, and the tokenizer has none")]
     NoBos,
+    #[error("the answer {token:?} has id {id}, and the model gives logits for only {outputs} tokens")]
+    NoLogit { token: String, id: u32, outputs: usize },
     #[error("a prompt has {tokens} tokens, and the model sees at most {context}: `{prompt}`")]
     TooLong { tokens: usize, context: usize, prompt: String },
 }
@@ -77,18 +80,28 @@ impl Hint for DatasetError {
             DatasetError::RightIsWrong { .. } => Some("take answers that this tokenizer tells apart".into()),
             DatasetError::Empty => Some("write a prompt".into()),
             DatasetError::NoBos => Some("remove `bos = true` from the task, or say --bos never".into()),
+            DatasetError::NoLogit { .. } => Some("take answers from the model's output vocabulary".into()),
             DatasetError::TooLong { .. } => Some("shorten the prompts, or take a model with a longer context".into()),
         }
     }
 }
 
 impl Dataset {
-    /// Refuses prompts longer than the model's context.
-    pub fn check_length(&self, context: usize) -> Result<(), DatasetError> {
-        match self.pairs.iter().find(|pair| pair.len() > context) {
-            None => Ok(()),
-            Some(pair) => Err(DatasetError::TooLong { tokens: pair.len(), context, prompt: pair.prompt.clean.clone() }),
+    /// Refuses prompts longer than the model's context, and answers for which it has no logit.
+    ///
+    /// # Errors
+    /// [`DatasetError::TooLong`] or [`DatasetError::NoLogit`] for the first such pair.
+    pub fn check_fits(&self, spec: &Spec, tokenizer: &Tokenizer) -> Result<(), DatasetError> {
+        for pair in &self.pairs {
+            if pair.len() > spec.context {
+                let (tokens, context, prompt) = (pair.len(), spec.context, pair.prompt.clean.clone());
+                return Err(DatasetError::TooLong { tokens, context, prompt });
+            }
+            if let Some(&id) = pair.right.iter().chain(&pair.wrong).find(|id| **id as usize >= spec.vocab_out) {
+                return Err(DatasetError::NoLogit { token: tokenizer.token_text(id), id, outputs: spec.vocab_out });
+            }
         }
+        Ok(())
     }
 }
 

@@ -132,7 +132,7 @@ pub fn pairs(folder: &Path, loaded: &Loaded) -> Result<Dataset, ParityError> {
         });
     }
     let dataset = dataset::tokenize(&pairs, &loaded.tokenizer, None)?;
-    dataset.check_length(loaded.model.spec.context)?;
+    dataset.check_fits(&loaded.model.spec, &loaded.tokenizer)?;
     Ok(dataset)
 }
 

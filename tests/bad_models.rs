@@ -250,3 +250,29 @@ fn tokenizers_and_prompts_that_do_not_fit() {
     Folder::new().config("max_position_embeddings", Some(8.into())).refused(&["9 tokens", "at most 8"]);
     Folder::new().write("pairs.jsonl", "{\"clean\": \"t1\"}\n").refused(&["pairs.jsonl"]);
 }
+
+/// Compiled models have fewer logits than tokens.
+#[test]
+fn answers_without_a_logit() {
+    let folder = Folder::new();
+    let research = Path::new(REFERENCE).join("../../research/small_output");
+    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        folder.write(name, std::fs::read(research.join(name)).unwrap());
+    }
+    let config = folder.text("config.json");
+    assert!(config.contains("\"d_vocab_out\": 65"));
+    folder.score().success();
+    // The weights must agree, so the vocabulary is made smaller on both sides.
+    folder.tensors(|_, name, data, _, shape| {
+        let columns = shape.last().copied().unwrap_or(0);
+        if columns == 65 {
+            *data = data.chunks(65 * 4).flat_map(|row| row[..20 * 4].to_vec()).collect();
+            *shape.last_mut().unwrap() = 20;
+        }
+        assert!(columns != 65 || name.starts_with("unembed."));
+        0
+    });
+    folder.write("config.json", config.replace("\"d_vocab_out\": 65", "\"d_vocab_out\": 20"));
+    std::fs::remove_dir_all(folder.path("runs")).unwrap();
+    folder.refused(&["gives logits for only 20 tokens"]);
+}

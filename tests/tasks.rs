@@ -1,8 +1,9 @@
 //! The task layer as its users meet it: mistakes with their places, expansion, data files, tokens, the command line.
 
 use indexmap::IndexSet;
-use penjing::dataset::{self, Bos};
+use penjing::dataset::{self, Bos, Dataset};
 use penjing::error::Hint;
+use penjing::model::spec::Spec;
 use penjing::task::{self, Capacity, Expansion, PromptPair, Split, Task, TaskError, capacity, expand};
 use penjing::tokenizer::Tokenizer;
 use proptest::prelude::*;
@@ -758,7 +759,9 @@ fn tokens_positions_and_first_difference() {
         assert_eq!(pair.first_difference, plain.first_difference + 1);
         assert_eq!(pair.positions["end"].start, plain.positions["end"].start + 1);
     }
-    assert!(dataset.check_length(11).is_ok() && with_bos.check_length(3).is_err());
+    let fits =
+        |dataset: &Dataset, context| dataset.check_fits(&Spec::gpt2(1, 1, 4, 1 << 20, context), &tokenizer).is_ok();
+    assert!(fits(&dataset, 11) && !fits(&with_bos, 3));
 }
 
 #[test]

@@ -50,11 +50,12 @@ fn load(model: &str, resources: &Resources) -> anyhow::Result<Loaded> {
 }
 
 pub fn show(command: &Show, as_json: bool) -> anyhow::Result<Ended> {
-    if command.tokens == 0 {
-        return Err(Usage { message: "--tokens 0 is no prompt".into(), hint: "take 20 or so".into() }.into());
-    }
     let loaded = load(&command.model, &command.resources)?;
     let spec = &loaded.model.spec;
+    if !(1..=spec.context).contains(&command.tokens) {
+        let message = format!("--tokens {} is no prompt of this model", command.tokens);
+        return Err(Usage { message, hint: format!("it sees up to {} tokens", spec.context) }.into());
+    }
     let dimensions = Dimensions::of(spec, KvSlots::from(command.kv));
     let sizes = Sizes::of(&loaded.model, dimensions, command.tokens, command.tokens);
     let needs = [("eap", Method::Eap), ("eap-ig", Method::EapIg(eap_ig::Options::default())), ("exact", Method::Exact)]

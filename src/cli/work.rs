@@ -59,7 +59,7 @@ impl Work {
         let expansion = Expansion { split, pairs, seed, corruption: corruption.map(str::to_owned) };
         let prompts = task::expand(&self.task, &expansion)?;
         let dataset = dataset::tokenize(&prompts, &self.loaded.tokenizer, self.bos)?;
-        dataset.check_length(self.loaded.model.spec.context)?;
+        dataset.check_fits(&self.loaded.model.spec, &self.loaded.tokenizer)?;
         Ok(dataset)
     }
 
