@@ -94,7 +94,8 @@ fn passes(criterion: &mut Criterion) {
             group
                 .bench_function(case, |bencher| bencher.iter(|| black_box(score(&problem, &Method::Eap, &mut |_| ()))));
         }
-        let bench = Bench::new(&model, &graph, metric, &pairs, Prefix::Shared);
+        let bench =
+            Bench::new(&model, &graph, metric, &pairs, Prefix::Shared, usize::MAX).expect("memory is not limited");
         let all = EdgeMask::full(&graph);
         let tokens = Tensor::zeros([PAIRS as i64, LENGTH as i64], (Kind::Int64, tch::Device::Cpu)); // [batch, pos]
         group.bench_function("forward", |bencher| {

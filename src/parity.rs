@@ -19,6 +19,7 @@ use crate::graph::scores::Scores;
 use crate::graph::{Dimensions, Graph, KvSlots};
 use crate::intervene::slice::site_name;
 use crate::measure::batch::Prefix;
+use crate::measure::memory::MemoryError;
 use crate::metric::MetricKind;
 use crate::model::site::Site;
 use crate::model::tap::{NoTap, Tap};
@@ -57,6 +58,8 @@ pub enum ParityError {
     Dataset(#[from] DatasetError),
     #[error(transparent)]
     Score(#[from] ScoreError),
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
 }
 
 impl Hint for ParityError {
@@ -68,6 +71,7 @@ impl Hint for ParityError {
             ParityError::Content { .. } => Some("docs/models.md says what a parity file holds".into()),
             ParityError::Dataset(error) => error.hint(),
             ParityError::Score(error) => error.hint(),
+            ParityError::Memory(error) => error.hint(),
         }
     }
 }
@@ -210,7 +214,7 @@ impl Comparison<'_> {
                 rows.push(self.edges(name, &graph, &found, expected)?);
             }
             let Some(circuits) = circuits else { continue };
-            let bench = Bench::new(model, &graph, metric, &self.dataset.pairs, Prefix::Shared);
+            let bench = Bench::new(model, &graph, metric, &self.dataset.pairs, Prefix::Shared, usize::MAX)?;
             let (mut counts, mut metrics) = ((vec![], vec![]), (vec![], vec![]));
             for (taken, (left, metric)) in circuits {
                 let top = taken.parse().ok().and_then(|taken| top_n(&graph, &found, taken, Rank::Absolute).ok());

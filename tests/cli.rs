@@ -60,6 +60,27 @@ fn an_exact_number_of_edges_is_pruned_and_nothing_else() {
     assert!((1..=40).contains(&found["edges"].as_u64().unwrap()), "{found}");
 }
 
+/// A circuit found without the beginning-of-text token is measured without it, unless somebody says otherwise.
+#[test]
+fn evaluation_takes_prompts_as_discovery_did() {
+    let folder = tempdir().unwrap();
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/stories260k");
+    let task = format!("{model}/pronouns.toml");
+    let run = |arguments: &[&str]| -> f64 {
+        let output = penjing(folder.path()).args(arguments).args(["--model", model, "--json"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+        found["metric_model"].as_f64().unwrap()
+    };
+    let discover = ["discover", &task, "--edges", "20", "--no-refine", "--pairs", "4", "--evidence-pairs", "6"];
+    let found = run(&[&discover[..], &["--random-circuits", "1", "--bos", "never", "--out", "run"]].concat());
+    let evaluate = ["evaluate", "run/circuit.json", "--task", &task, "--pairs", "6", "--seed", "0"];
+    let evaluate = [&evaluate[..], &["--random-circuits", "1"]].concat();
+    assert_eq!(run(&evaluate), found);
+    let with_token = run(&[&evaluate[..], &["--bos", "always"]].concat());
+    assert!((with_token - found).abs() > 0.01, "{with_token} with the token, {found} without");
+}
+
 #[test]
 fn bad_usage_is_refused_with_a_hint() {
     let folder = tempdir().unwrap();
@@ -71,6 +92,13 @@ fn bad_usage_is_refused_with_a_hint() {
     refuses(&folder, &discover(&["--pairs", "0"]), &["--pairs 0", "hint: "]);
     refuses(&folder, &discover(&["--pairs", "100000000"]), &["100000000", "hint: "]);
     refuses(&folder, &discover(&["--out", "/proc/none"]), &["/proc/none"]);
+    refuses(
+        &folder,
+        &discover(&["--memory", "1MB"]),
+        &["even one pair at a time needs", "1.0 MB may be used", "hint: "],
+    );
+    refuses(&folder, &discover(&["--memory", "much"]), &["`much`", "hint: "]);
+    refuses(&folder, &discover(&["--device", "gpu"]), &["`gpu`", "hint: "]);
     refuses(&folder, &["discover", "oi"], &["oi", "hint: "]);
     refuses(&folder, &["discover", "missing.toml"], &["missing.toml", "hint: "]);
     refuses(&folder, &["evaluate", "missing.json"], &["missing.json", "hint: "]);

@@ -7,13 +7,16 @@
 use penjing::circuit::EdgeMask;
 use penjing::dataset::TokenPair;
 use penjing::eval::Bench;
+use penjing::eval::division::Keep;
 use penjing::graph::scores::Scores;
-use penjing::graph::{Destination, Dimensions, Graph, KvSlots, Slot};
+use penjing::graph::{Destination, Dimensions, Edge, Graph, KvSlots, Slot};
 use penjing::measure::batch::{Prefix, batches};
+use penjing::measure::memory::MemoryError;
 use penjing::measure::metric::per_pair;
 use penjing::measure::sources::Activations;
 use penjing::metric::MetricKind;
 use penjing::model::site::Site;
+use penjing::model::spec::Head;
 use penjing::model::tap::Tap;
 use penjing::model::{Dtype, LoadOptions, Loaded, Pass, Read, Start, load_with};
 use penjing::parity;
@@ -68,6 +71,11 @@ fn scores(case: &Case, graph: &Graph, pairs: &[TokenPair], method: &Method) -> S
         .unwrap_or_else(|error| panic!("{}: {error}", case.name))
 }
 
+fn bench<'a>(case: &'a Case, graph: &'a Graph, pairs: &[TokenPair]) -> Bench<'a> {
+    Bench::new(&case.loaded.model, graph, METRIC, pairs, Prefix::Shared, usize::MAX)
+        .unwrap_or_else(|error| panic!("{}: {error}", case.name))
+}
+
 fn ig() -> Method {
     Method::EapIg(eap_ig::Options::default())
 }
@@ -88,11 +96,11 @@ fn all_edges_are_the_clean_run_and_none_the_ablated_one() {
     with_each(|case| {
         for kv in [KvSlots::PerQueryHead, KvSlots::Native] {
             let graph = graph(case, kv);
-            let bench = Bench::new(&case.loaded.model, &graph, METRIC, &case.pairs, Prefix::Shared);
+            let bench = bench(case, &graph, &case.pairs);
             for (mask, expected) in
                 [(EdgeMask::full(&graph), bench.clean()), (EdgeMask::empty(&graph), bench.ablated())]
             {
-                for (found, expected) in bench.circuit(&mask).metric.iter().zip(expected.metric) {
+                for (found, expected) in bench.circuit(&mask).metric.iter().zip(&expected.metric) {
                     assert!((found - expected).abs() < 2e-5, "{}, {kv:?}: {found}, {expected}", case.name);
                 }
             }
@@ -115,9 +123,9 @@ fn a_batch_of_mixed_lengths_is_its_pairs_run_alone() {
             assert!(worst < 1e-6, "{}, {}: {worst}", case.name, method.name());
         }
         let metrics = |pairs: &[TokenPair]| {
-            let bench = Bench::new(&case.loaded.model, &graph, METRIC, pairs, Prefix::Shared);
+            let bench = bench(case, &graph, pairs);
             let half = EdgeMask::of(&graph, graph.edges().iter().copied().step_by(2));
-            [bench.clean(), bench.ablated(), bench.circuit(&half)].map(|outcome| outcome.metric)
+            [bench.clean(), bench.ablated(), &bench.circuit(&half)].map(|outcome| outcome.metric.clone())
         };
         let together = metrics(&case.pairs);
         for (index, pair) in case.pairs.iter().enumerate() {
@@ -154,6 +162,64 @@ fn stretches_and_the_shared_prefix_change_nothing() {
 }
 
 #[test]
+fn circuits_in_the_least_memory_are_the_same() {
+    with_each(|case| {
+        let graph = graph(case, KvSlots::PerQueryHead);
+        let model = &case.loaded.model;
+        let within = |memory| Bench::new(model, &graph, METRIC, &case.pairs, Prefix::Shared, memory);
+        let Err(MemoryError::Limit { least, limit: 1 }) = within(1) else {
+            panic!("{}: one byte is enough", case.name)
+        };
+        let (roomy, tight) = (within(usize::MAX).unwrap(), within(least).unwrap());
+        assert_eq!(roomy.division().keep, Keep::Written, "{}", case.name);
+        assert_eq!((tight.division().keep, tight.division().pairs), (Keep::Nothing, 1), "{}", case.name);
+        let half = EdgeMask::of(&graph, graph.edges().iter().copied().step_by(2));
+        let runs = [roomy.clean(), roomy.ablated(), &roomy.circuit(&half)].map(|outcome| outcome.metric.clone());
+        for (roomy, tight) in runs.iter().zip([tight.clean(), tight.ablated(), &tight.circuit(&half)]) {
+            for (roomy, tight) in roomy.iter().zip(&tight.metric) {
+                assert!((roomy - tight).abs() < 1e-5, "{}: {roomy}, {tight}", case.name);
+            }
+        }
+    });
+}
+
+/// What exact patching says of an edge is what running the circuit of all others says; an edge into a native slot is all
+/// the edges into the slots of its query heads.
+#[test]
+fn removing_an_edge_costs_what_exact_patching_says_and_native_slots_stand_for_their_query_heads() {
+    with_each_in(Dtype::F64, |case| {
+        let (each, native) = (graph(case, KvSlots::PerQueryHead), graph(case, KvSlots::Native));
+        let whole = bench(case, &each, &case.pairs).clean().mean_metric();
+        for graph in [&each, &native] {
+            let exact = scores(case, graph, &case.pairs, &Method::Exact);
+            let (of_graph, of_each) = (bench(case, graph, &case.pairs), bench(case, &each, &case.pairs));
+            for &edge in graph.edges().iter().step_by(7) {
+                let mut without = EdgeMask::full(graph);
+                without.remove(edge);
+                let mut spelled_out = EdgeMask::full(&each);
+                for slot in query_head_slots(graph.slot(edge.destination), case.loaded.model.spec.group()) {
+                    spelled_out.remove(Edge { source: edge.source, destination: each.destination(slot) });
+                }
+                for cost in [of_graph.circuit(&without), of_each.circuit(&spelled_out)] {
+                    let (cost, exact) = (whole - cost.mean_metric(), f64::from(exact.get(edge)));
+                    assert!((cost - exact).abs() < 1e-6, "{}, {}: {cost}, {exact}", case.name, graph.name(edge));
+                }
+            }
+        }
+    });
+}
+
+/// The slots of its own that each query head has where a native graph has one.
+fn query_head_slots(slot: Slot, group: usize) -> Vec<Slot> {
+    match slot {
+        Slot::Shared(layer, head, branch) => {
+            (0..group).map(|member| Slot::Head(layer, Head(head.0 * group + member), branch)).collect()
+        }
+        slot => vec![slot],
+    }
+}
+
+#[test]
 fn a_native_slot_scores_the_sum_of_the_heads_that_share_it() {
     with_each(|case| {
         let spec = &case.loaded.model.spec;
@@ -162,13 +228,7 @@ fn a_native_slot_scores_the_sum_of_the_heads_that_share_it() {
             let (of_each, of_native) =
                 (scores(case, &each, &case.pairs, &method), scores(case, &native, &case.pairs, &method));
             for &edge in native.edges() {
-                let slots = match native.slot(edge.destination) {
-                    Slot::Shared(layer, head, branch) => (0..spec.group())
-                        .map(|member| penjing::model::spec::Head(head.0 * spec.group() + member))
-                        .map(|head| Slot::Head(layer, head, branch))
-                        .collect(),
-                    slot => vec![slot],
-                };
+                let slots = query_head_slots(native.slot(edge.destination), spec.group());
                 let sum: f32 =
                     slots.into_iter().map(|slot| of_each.values[[edge.source.0, each.destination(slot).0]]).sum();
                 let found = of_native.get(edge);

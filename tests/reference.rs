@@ -154,7 +154,7 @@ fn scores(reference: &Reference, method: &Method, batch_size: usize, prefix: Pre
 
 fn bench(reference: &Reference, prefix: Prefix) -> Bench<'_> {
     let Reference { loaded, graph, dataset, .. } = reference;
-    Bench::new(&loaded.model, graph, MetricKind::LogitDifference, &dataset.pairs, prefix)
+    Bench::new(&loaded.model, graph, MetricKind::LogitDifference, &dataset.pairs, prefix, usize::MAX).unwrap()
 }
 
 #[test]
@@ -167,8 +167,8 @@ fn all_edges_are_the_clean_run_and_none_the_ablated_one() {
                 assert!((found - expected).abs() < 1e-5, "{found} instead of {expected}");
             }
         };
-        check(&EdgeMask::full(&reference.graph), bench.clean().metric);
-        check(&EdgeMask::empty(&reference.graph), bench.ablated().metric);
+        check(&EdgeMask::full(&reference.graph), bench.clean().metric.clone());
+        check(&EdgeMask::empty(&reference.graph), bench.ablated().metric.clone());
     }
 }
 

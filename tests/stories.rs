@@ -78,9 +78,10 @@ fn logit_differences_of_the_pairs_are_the_reference_s() {
     let prompts: Vec<_> = dataset.pairs.iter().map(|pair| pair.prompt.clone()).collect();
     assert_eq!(tokenize(&prompts, &loaded.tokenizer, None).unwrap().pairs.len(), 64);
     let graph = Graph::new(Dimensions::of(&loaded.model.spec, KvSlots::PerQueryHead));
-    let bench = Bench::new(&loaded.model, &graph, MetricKind::LogitDifference, &dataset.pairs, Prefix::Shared);
+    let metric = MetricKind::LogitDifference;
+    let bench = Bench::new(&loaded.model, &graph, metric, &dataset.pairs, Prefix::Shared, usize::MAX).unwrap();
     let text = std::fs::read_to_string(folder().join("pairs.jsonl")).unwrap();
-    let runs = bench.clean().metric.into_iter().zip(bench.ablated().metric);
+    let runs = bench.clean().metric.iter().zip(&bench.ablated().metric);
     for (line, (clean, corrupt)) in text.lines().zip(runs) {
         let pair: Value = serde_json::from_str(line).unwrap();
         assert!((clean - pair["clean_logit_diff"].as_f64().unwrap()).abs() < 1e-4, "{clean}, {line}");

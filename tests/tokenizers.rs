@@ -27,6 +27,33 @@ fn gpt2_encodes_as_published() {
     }
 }
 
+/// Small tokenizers built like those of each family, against the tokenizers package for Python
+/// (`scripts/tokenizer_fixtures.py`): ids, and the bytes that each token covers, on which named positions rest.
+#[test]
+fn every_family_s_kind_of_tokenizer_encodes_as_its_reference() {
+    #[derive(serde::Deserialize)]
+    struct Expected {
+        text: String,
+        ids: Vec<u32>,
+        offsets: Vec<(usize, usize)>,
+    }
+    let mut folders: Vec<PathBuf> =
+        std::fs::read_dir(data("tokenizers/families")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    assert_eq!(folders.len(), 9, "{folders:?}");
+    for folder in folders {
+        let tokenizer = Tokenizer::from_folder(&folder).unwrap();
+        let lines = std::fs::read_to_string(folder.join("encodings.jsonl")).unwrap();
+        assert_eq!(lines.lines().count(), 54, "{folder:?}");
+        for line in lines.lines() {
+            let expected: Expected = serde_json::from_str(line).unwrap();
+            let found = tokenizer.encode(&expected.text).unwrap();
+            assert_eq!(found.ids, expected.ids, "{folder:?}: {:?}", expected.text);
+            assert_eq!(found.offsets, expected.offsets, "{folder:?}: {:?}", expected.text);
+        }
+    }
+}
+
 #[test]
 fn byte_fallback_and_its_beginning_of_text() {
     let tokenizer = Tokenizer::from_folder(&data("stories260k")).unwrap();

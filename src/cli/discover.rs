@@ -5,13 +5,12 @@ use super::options::{Scoring, Subject};
 use super::progress::Progress;
 use super::resources::Resources;
 use super::term::{Usage, make_folder, note, print, print_json, write};
-use super::work::{Work, run_record, warn_if_poor};
+use super::work::{Work, note_if_halved, run_record, warn_if_poor};
 use clap::Args;
 use penjing::circuit::file::{self, Circuit, Options, SelectionRecord};
 use penjing::circuit::scores_file;
 use penjing::discover::{self, Goal, MARGIN, Ranking};
-use penjing::eval::{Bench, Evidence, evidence};
-use penjing::measure::batch::Prefix;
+use penjing::eval::{Evidence, evidence};
 use penjing::render::{self, Caption};
 use penjing::task::Split;
 use serde_json::json;
@@ -142,19 +141,21 @@ pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
     let (scores, scoring_seconds) = work.score(&method, &command.scoring, &scoring_pairs.pairs)?;
 
     let select_start = Instant::now();
+    let bench = work.bench("selecting", &scoring_pairs.pairs)?;
     let progress = Progress::text("selecting");
-    let bench = Bench::new(&loaded.model, graph, task.metric, &scoring_pairs.pairs, Prefix::Shared);
     let selected =
         discover::discover(graph, &scores, &bench, goal, command.ranking(), !command.no_refine, &mut |text| {
             progress.say(text);
         })
         .map_err(penjing::Error::from)?;
     drop(progress);
+    note_if_halved(&bench);
+    drop(bench); // the memory of one bench at a time
     let select_seconds = select_start.elapsed().as_secs_f64();
 
     let evidence_start = Instant::now();
+    let fresh = work.bench("measuring evidence", &fresh_pairs.pairs)?;
     let progress = Progress::bar("measuring evidence");
-    let fresh = Bench::new(&loaded.model, graph, task.metric, &fresh_pairs.pairs, Prefix::Shared);
     let question = Evidence {
         bench: &fresh,
         graph,
@@ -164,6 +165,7 @@ pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
     };
     let report = evidence(&question, &selected.circuit, &mut |share| progress.set(share));
     drop(progress);
+    note_if_halved(&fresh);
     let evidence_seconds = evidence_start.elapsed().as_secs_f64();
 
     let mut provenance = work.provenance(subject, &method, &scoring_pairs);

@@ -5,13 +5,12 @@ use super::options::{BosArgument, KvArgument, Subject};
 use super::progress::Progress;
 use super::resources::Resources;
 use super::term::{Usage, print, print_json};
-use super::work::Work;
+use super::work::{Work, note_if_halved};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use penjing::circuit::file::{self, Circuit};
 use penjing::circuit::report::Report;
-use penjing::eval::{Bench, Evidence, evidence};
-use penjing::measure::batch::Prefix;
+use penjing::eval::{Evidence, evidence};
 use penjing::task::Split;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -37,7 +36,7 @@ pub struct Evaluate {
     /// How many random circuits of the same size to compare with
     #[arg(long, default_value_t = 20, value_name = "N")]
     random_circuits: usize,
-    /// The beginning-of-text token: as the tokenizer or the task says, before every prompt, or before none
+    /// The beginning-of-text token: as when the circuit was found, before every prompt, or before none
     #[arg(long, value_enum, default_value = "auto")]
     bos: BosArgument,
     #[command(flatten)]
@@ -53,7 +52,7 @@ pub fn run(command: &Evaluate, as_json: bool) -> anyhow::Result<Ended> {
         corruption: command.corruption.clone(),
         seed: command.seed,
         threads: None,
-        bos: command.bos,
+        bos: command.bos.or_as_recorded(&circuit.provenance.method.options),
         kv: if circuit.graph.dimensions.kv_slots == circuit.graph.dimensions.heads {
             KvArgument::QueryHeads
         } else {
@@ -69,7 +68,7 @@ pub fn run(command: &Evaluate, as_json: bool) -> anyhow::Result<Ended> {
         .into());
     }
     let dataset = work.pairs(Split::Test, command.pairs, command.seed, command.corruption.as_deref())?;
-    let bench = Bench::new(&work.loaded.model, &work.graph, work.task.metric, &dataset.pairs, Prefix::Shared);
+    let bench = work.bench("measuring evidence", &dataset.pairs)?;
     let question = Evidence {
         bench: &bench,
         graph: &work.graph,
@@ -80,6 +79,7 @@ pub fn run(command: &Evaluate, as_json: bool) -> anyhow::Result<Ended> {
     let progress = Progress::bar("measuring evidence");
     let report = evidence(&question, &circuit.mask, &mut |share| progress.set(share));
     drop(progress);
+    note_if_halved(&bench);
     circuit.provenance.task.name = work.task.name;
     circuit.provenance.model.id = work.loaded.id;
     if as_json {

@@ -1,7 +1,9 @@
 //! Options that several commands share, and their checks.
 
 use super::term::Usage;
+use super::work::BOS_ASKED;
 use clap::Args;
+use penjing::circuit::file::Options;
 use penjing::graph::KvSlots;
 use penjing::score::{METHODS, Method, ScoreError, eap_ig};
 use std::path::PathBuf;
@@ -71,6 +73,15 @@ impl BosArgument {
             BosArgument::Auto => task,
             BosArgument::Always => Some(true),
             BosArgument::Never => Some(false),
+        }
+    }
+
+    /// What was asked for here, else when a circuit was found.
+    pub fn or_as_recorded(self, options: &Options) -> BosArgument {
+        match (self, options.get(BOS_ASKED).and_then(serde_json::Value::as_bool)) {
+            (BosArgument::Auto, Some(true)) => BosArgument::Always,
+            (BosArgument::Auto, Some(false)) => BosArgument::Never,
+            (asked, _) => asked,
         }
     }
 }

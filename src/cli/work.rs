@@ -7,14 +7,20 @@ use super::resources::Resources;
 use super::term::note;
 use penjing::circuit::file::{MethodRecord, ModelRecord, Options, Provenance, TaskRecord};
 use penjing::dataset::{self, Dataset, TokenPair};
+use penjing::eval::Bench;
+use penjing::eval::division::{self, Keep};
 use penjing::graph::scores::Scores;
 use penjing::graph::{Dimensions, Graph};
-use penjing::measure::memory::{Division, in_words};
+use penjing::measure::batch::Prefix;
+use penjing::measure::memory::{Division, Sizes, in_words};
 use penjing::model::{self, Loaded};
 use penjing::score::{self, Method, Problem, cost};
 use penjing::task::{self, Expansion, Split, Task};
 use serde_json::{Value, json};
 use std::time::Instant;
+
+/// The option that records whether the task or the command line asked for the beginning-of-text token or refused it.
+pub const BOS_ASKED: &str = "bos_asked";
 
 /// A task and a model, ready to work with.
 pub struct Work {
@@ -85,10 +91,23 @@ impl Work {
         let scores = score::score(&problem, method, &mut |event| match event {
             score::Progress::Done(share) => progress.set(share),
             score::Progress::SmallerBatch(pairs) => {
-                progress.note(&format!("note: out of memory; going on with {pairs} pairs at once"));
+                progress.note(&format!("note: out of memory; going on with {}", at_once(pairs)));
             }
         })?;
         Ok((scores, start.elapsed().as_secs_f64()))
+    }
+
+    /// Pairs on which circuits are run, within the memory that may be used; `doing` says what for.
+    ///
+    /// # Errors
+    /// When the memory is not enough.
+    pub fn bench(&self, doing: &str, pairs: &[TokenPair]) -> Result<Bench<'_>, penjing::Error> {
+        let sizes = Sizes::new(&self.loaded.model, self.graph.dimensions, pairs);
+        let division = division::divide(&sizes, pairs.len(), self.memory, self.loaded.model.device)?;
+        let anew =
+            if division.keep == Keep::Nothing { ", with the corrupt runs done anew for each circuit" } else { "" };
+        note(&format!("{doing} takes about {}, {}{anew}", in_words(division.bytes), at_once(division.pairs)));
+        Ok(Bench::new(&self.loaded.model, &self.graph, self.task.metric, pairs, Prefix::Shared, self.memory)?)
     }
 
     /// Everything that the result depends on.
@@ -97,6 +116,9 @@ impl Work {
             method.options().into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect();
         options.insert("metric".into(), self.task.metric.name().into());
         options.insert("bos".into(), json!(dataset.bos.to_string()));
+        if let Some(asked) = self.bos {
+            options.insert(BOS_ASKED.into(), json!(asked));
+        }
         options.insert("split".into(), "train".into());
         Provenance {
             task: TaskRecord {
@@ -116,16 +138,27 @@ impl Work {
     }
 }
 
+/// Says that a device had less memory than was thought.
+pub fn note_if_halved(bench: &Bench) {
+    let pairs = bench.pairs_at_once();
+    if pairs < bench.division().pairs {
+        note(&format!("note: out of memory; went on with {}", at_once(pairs)));
+    }
+}
+
+fn at_once(pairs: usize) -> String {
+    format!("{pairs} {} at once", if pairs == 1 { "pair" } else { "pairs" })
+}
+
 /// Tells what the run will take, before it starts.
 fn say(division: &Division, seconds: f64) {
-    let pairs = if division.pairs == 1 { "pair" } else { "pairs" };
     let time = match seconds {
         seconds if seconds < 1.0 => "less than a second".to_owned(),
         seconds if seconds < 120.0 => format!("about {seconds:.0} s"),
         seconds if seconds < 7200.0 => format!("about {:.0} min", seconds / 60.0),
         seconds => format!("about {:.1} h", seconds / 3600.0),
     };
-    note(&format!("scoring takes {time} and about {}, {} {pairs} at once", in_words(division.bytes), division.pairs));
+    note(&format!("scoring takes {time} and about {}, {}", in_words(division.bytes), at_once(division.pairs)));
 }
 
 /// The names of the corruptions that the pairs came from, in order of appearance.

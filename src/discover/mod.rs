@@ -10,8 +10,8 @@ use crate::circuit::prune::prune;
 use crate::circuit::select::{self, Rank, SelectError};
 use crate::error::Hint;
 use crate::eval::Bench;
+use crate::eval::bench::mean;
 use crate::eval::bootstrap::faithfulness;
-use crate::eval::run::mean;
 use crate::graph::Graph;
 use crate::graph::scores::Scores;
 
@@ -155,7 +155,7 @@ impl<'a> Judge<'a> {
     /// # Errors
     /// [`DiscoverError::NoEffect`] when corruption does not move the metric.
     pub fn new(bench: &'a Bench<'a>, target: f64) -> Result<Judge<'a>, DiscoverError> {
-        let (model, ablated) = (bench.clean().metric, bench.ablated().metric);
+        let (model, ablated) = (bench.clean().metric.clone(), bench.ablated().metric.clone());
         let change = mean(&model) - mean(&ablated);
         if change.abs() < 1e-6 {
             return Err(DiscoverError::NoEffect { change });

@@ -1,8 +1,8 @@
 //! The evidence for a circuit: faithful, complete, minimal, better than chance, on pairs that did not choose it.
 
 use super::baseline::random_circuit;
+use super::bench::{Bench, Outcome, mean};
 use super::bootstrap::{faithfulness, faithfulness_interval};
-use super::run::{Bench, Outcome, mean};
 use crate::circuit::EdgeMask;
 use crate::circuit::report::{EdgeCost, RandomBaseline, Report};
 use crate::graph::Graph;

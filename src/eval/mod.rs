@@ -1,9 +1,11 @@
 //! Runs circuits and measures how faithful, complete and minimal they are.
 
 pub mod baseline;
+pub mod bench;
 pub mod bootstrap;
+pub mod division;
 pub mod evidence;
-pub mod run;
+mod run;
 
+pub use bench::{Bench, Outcome};
 pub use evidence::{Evidence, evidence};
-pub use run::{Bench, Outcome};

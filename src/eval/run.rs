@@ -11,151 +11,39 @@
 //! Cost: one forward over the suffix with split heads, plus a product of the mask with the sources' differences.
 
 use crate::circuit::EdgeMask;
-use crate::dataset::TokenPair;
 use crate::graph::{Dimensions, Graph, Slot};
-use crate::measure::batch::{Prefix, batches};
-use crate::measure::memory::Sizes;
+use crate::measure::Batch;
 use crate::measure::sources::{Activations, heads_from_z};
-use crate::measure::{Batch, metric};
-use crate::metric::MetricKind;
 use crate::model::site::Site;
 use crate::model::spec::{Branch, Layer};
 use crate::model::tap::Tap;
 use crate::model::{Model, Pass, Past, Read, Start};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
-/// Pairs prepared for running many circuits: the clean and the corrupt run of each batch are done once.
-pub struct Bench<'a> {
-    model: &'a Model,
-    graph: &'a Graph,
-    metric: MetricKind,
-    pairs: usize,
-    prepared: Vec<Prepared>,
+/// A corrupt run, whose values the missing edges carry.
+pub(super) struct Corrupt<'a> {
+    pub run: &'a Activations,
+    /// What the sources wrote in it, `[source, batch · pos · d_model]`, if that was kept.
+    pub written: Option<&'a Tensor>,
 }
 
-struct Prepared {
-    batch: Batch,
-    past: Option<Past>,
-    corrupt: Activations,
-    /// What the sources wrote, `[source, batch · pos · d_model]`, where there is room for it.
-    corrupt_written: Option<Tensor>,
-    reference: Tensor,    // clean log-probabilities [batch, vocab]
-    clean_logits: Tensor, // [batch, vocab]
-}
-
-/// What all corrupt runs wrote is kept while it takes no more than this, and computed at every run beyond.
-const KEPT_BYTES: usize = 1 << 30;
-
-/// What one way of running the model scored on every pair, in the order of the pairs.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct Outcome {
-    /// The task's metric.
-    pub metric: Vec<f64>,
-    /// 1 where the right answer wins.
-    pub accuracy: Vec<f64>,
-    /// KL from the clean model's distribution, nats.
-    pub kl: Vec<f64>,
-}
-
-impl Outcome {
-    pub fn mean_metric(&self) -> f64 {
-        mean(&self.metric)
-    }
-}
-
-/// The arithmetic mean, 0 of nothing.
-pub fn mean(values: &[f64]) -> f64 {
-    if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / values.len() as f64 }
-}
-
-impl<'a> Bench<'a> {
-    /// Runs the clean and the corrupt prompts of all pairs.
-    pub fn new(
-        model: &'a Model,
-        graph: &'a Graph,
-        metric: MetricKind,
-        pairs: &[TokenPair],
-        prefix: Prefix,
-    ) -> Bench<'a> {
-        let _no_grad = tch::no_grad_guard();
-        let sizes = Sizes::new(model, graph.dimensions, pairs);
-        let keep = sizes.differences() * sizes.positions * pairs.len() * size_of::<f32>() <= KEPT_BYTES;
-        let prepared = batches(model, pairs, sizes.most_pairs(model.device), prefix)
-            .into_iter()
-            .map(|batch| {
-                let past = batch.past(model);
-                let clean = Activations::record(model, &batch.clean, past.as_ref());
-                let corrupt = Activations::record(model, &batch.corrupt, past.as_ref());
-                Prepared {
-                    corrupt_written: keep.then(|| corrupt.written(model, graph.dimensions)),
-                    reference: clean.logits.log_softmax(-1, None::<Kind>),
-                    clean_logits: clean.logits,
-                    corrupt,
-                    past,
-                    batch,
-                }
-            })
-            .collect();
-        Bench { model, graph, metric, pairs: pairs.len(), prepared }
-    }
-
-    /// The model on the clean prompts.
-    pub fn clean(&self) -> Outcome {
-        self.gather(|prepared| prepared.clean_logits.shallow_clone())
-    }
-
-    /// The model on the corrupt prompts: everything ablated.
-    pub fn ablated(&self) -> Outcome {
-        self.gather(|prepared| prepared.corrupt.logits.shallow_clone())
-    }
-
-    /// The circuit on the clean prompts.
-    pub fn circuit(&self, mask: &EdgeMask) -> Outcome {
-        let _no_grad = tch::no_grad_guard();
-        let kept = Kept::new(self.graph, mask, self.model);
-        self.gather(|prepared| {
-            let dimensions = self.graph.dimensions;
-            let shape = [dimensions.sources() as i64, prepared.corrupt.embedding.numel() as i64];
-            let mut tap = CircuitTap {
-                kept: &kept,
-                prepared,
-                model: self.model,
-                dimensions,
-                now_minus_corrupt: Tensor::zeros(shape, (self.model.kind(), self.model.device)),
-            };
-            let pass = Pass { past: prepared.past.as_ref(), read: Read::Last };
-            self.model.forward(Start::Tokens(&prepared.batch.clean), &pass, &mut tap).squeeze_dim(1)
-        })
-    }
-
-    fn gather(&self, logits: impl Fn(&Prepared) -> Tensor) -> Outcome {
-        let _no_grad = tch::no_grad_guard();
-        let empty = vec![0.0; self.pairs];
-        let mut outcome = Outcome { metric: empty.clone(), accuracy: empty.clone(), kl: empty };
-        for prepared in &self.prepared {
-            let logits = logits(prepared); // [batch, vocab]
-            let batch = &prepared.batch;
-            let measured = metric::per_pair(self.metric, &logits, batch, Some(&prepared.reference)); // [batch]
-            scatter(&mut outcome.metric, batch, &measured);
-            scatter(&mut outcome.accuracy, batch, &metric::per_pair(MetricKind::Accuracy, &logits, batch, None));
-            let divergence = metric::divergence(&prepared.reference, &logits.log_softmax(-1, None::<Kind>)); // [batch]
-            scatter(&mut outcome.kl, batch, &divergence);
-        }
-        outcome
-    }
-}
-
-/// Puts the numbers of a batch `[batch]` where its pairs stand in the data set.
-fn scatter(values: &mut [f64], batch: &Batch, numbers: &Tensor) {
-    let mut flat = vec![0f64; batch.len()];
-    numbers.to_kind(Kind::Double).contiguous().copy_data(&mut flat, batch.len());
-    for (&index, number) in batch.indices.iter().zip(flat) {
-        values[index] = number;
-    }
+/// The logits `[batch, vocab]` of a circuit on the clean prompts of a batch.
+pub(super) fn logits(
+    model: &Model,
+    dimensions: Dimensions,
+    kept: &Kept,
+    batch: &Batch,
+    past: Option<&Past>,
+    corrupt: Corrupt,
+) -> Tensor {
+    let shape = [dimensions.sources() as i64, corrupt.run.embedding.numel() as i64];
+    let now_minus_corrupt = Tensor::zeros(shape, (model.kind(), model.device)); // [source, batch · pos · d_model]
+    let mut tap = CircuitTap { kept, corrupt, batch: batch.len() as i64, model, dimensions, now_minus_corrupt };
+    model.forward(Start::Tokens(&batch.clean), &Pass { past, read: Read::Last }, &mut tap).squeeze_dim(1)
 }
 
 /// The edges of a circuit as matrices, a destination's row marking its sources.
-struct Kept {
+pub(super) struct Kept {
     layers: Vec<KeptLayer>,
     logits: Option<Tensor>, // [1, source]
 }
@@ -170,7 +58,7 @@ struct KeptLayer {
 }
 
 impl Kept {
-    fn new(graph: &Graph, mask: &EdgeMask, model: &Model) -> Kept {
+    pub fn new(graph: &Graph, mask: &EdgeMask, model: &Model) -> Kept {
         let dimensions = graph.dimensions;
         let rows = |(first, count): (usize, usize), sources: usize| {
             let columns = first..first + count;
@@ -204,7 +92,8 @@ impl Kept {
 /// Rebuilds the input of every destination from the circuit's edges.
 struct CircuitTap<'a> {
     kept: &'a Kept,
-    prepared: &'a Prepared,
+    corrupt: Corrupt<'a>,
+    batch: i64,
     /// Filled from the input upwards as the sources are computed: `[source, batch · pos · d_model]`.
     now_minus_corrupt: Tensor,
     model: &'a Model,
@@ -214,14 +103,13 @@ struct CircuitTap<'a> {
 impl CircuitTap<'_> {
     /// What the kept edges carry beyond the corrupt run: `[slot, batch, pos, d_model]`.
     fn carried(&self, kept: &Tensor) -> Tensor {
-        let batch = self.prepared.batch.len() as i64;
         let sources = self.now_minus_corrupt.narrow(0, 0, kept.size()[1]); // [source, batch · pos · d_model]
         let carried = if self.model.spec.placement.after() {
             self.carried_through_norms(kept, &sources)
         } else {
             kept.matmul(&sources)
         }; // [slot, batch · pos · d_model]
-        carried.view([kept.size()[0], batch, -1, self.model.spec.d_model as i64])
+        carried.view([kept.size()[0], self.batch, -1, self.model.spec.d_model as i64])
     }
 
     /// Where a norm follows the attention, the heads of a layer that a slot reads add up to a sum of its own, and the slot
@@ -238,7 +126,7 @@ impl CircuitTap<'_> {
             let reads = kept.narrow(1, first, heads as i64); // [slot, head]
             let change = reads.matmul(&sources.narrow(0, first, heads as i64)); // [slot, batch · pos · d_model]
             let change = change.view([kept.size()[0], -1, spec.d_model as i64]); // [slot, batch · pos, d_model]
-            let corrupt = self.prepared.corrupt.head_sums[layer.0].flatten(0, 1); // [batch · pos, d_model]
+            let corrupt = self.corrupt.run.head_sums[layer.0].flatten(0, 1); // [batch · pos, d_model]
             let norm = &self.model.weights.blocks[layer.0].attention_after;
             carried += (norm.apply(&(change + &corrupt)) - norm.apply(&corrupt)).flatten(1, 2);
             let _ = additive.narrow(1, first, heads as i64).zero_();
@@ -250,7 +138,7 @@ impl CircuitTap<'_> {
     /// corrupt run: `[count, batch · pos, d_model]`, computed if it was not kept.
     fn store(&self, first: usize, written: &Tensor, corrupt: impl Fn() -> Tensor) {
         let (first, count) = (first as i64, written.size()[0]);
-        let corrupt = match &self.prepared.corrupt_written {
+        let corrupt = match self.corrupt.written {
             Some(kept) => kept.narrow(0, first, count), // [count, batch · pos · d_model]
             None => corrupt().flatten(1, -1),
         };
@@ -269,7 +157,7 @@ impl Tap for CircuitTap<'_> {
     }
 
     fn at(&mut self, site: Site, value: Tensor) -> Tensor {
-        let corrupt = &self.prepared.corrupt;
+        let corrupt = self.corrupt.run;
         match site {
             Site::TokenEmbedding => self.store(0, &value.unsqueeze(0), || corrupt.embedding.unsqueeze(0)),
             Site::HeadOut(layer) => {

@@ -4,9 +4,11 @@
 //! sources, the autograd graph of the layers that run backwards together, and the buffers of the contraction.
 
 use crate::dataset::TokenPair;
+use crate::error::Hint;
 use crate::graph::Dimensions;
 use crate::model::Model;
 use crate::model::spec::Spec;
+use std::collections::VecDeque;
 use tch::Device;
 
 /// What the program takes by itself, libtorch included.
@@ -19,6 +21,26 @@ pub struct Needs {
     pub passes: usize,
     /// Whether a backward over few layers costs no more than one over all.
     pub stretches_free: bool,
+}
+
+/// Memory is short, however a run is divided.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+pub enum MemoryError {
+    #[error("even one pair at a time needs {}, and {} may be used", in_words(*least), in_words(*limit))]
+    Limit { least: usize, limit: usize },
+    #[error("{device:?} ran out of memory with one pair at a time")]
+    Device { device: Device },
+}
+
+impl Hint for MemoryError {
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            MemoryError::Limit { .. } => {
+                "give it more with --memory, or take a smaller model or shorter prompts".into()
+            }
+            MemoryError::Device { .. } => "another process may use the device; otherwise run with --device cpu".into(),
+        })
+    }
 }
 
 /// How a run is divided.
@@ -79,8 +101,24 @@ impl<'a> Sizes<'a> {
         d_model * (2 * (heads + kv_heads) * d_head + matrices * d_mlp)
     }
 
+    /// Numbers of the copies in f32 that a block's matrices and the unembedding need while they are multiplied.
+    pub(crate) fn widened_matrices(&self) -> [usize; 2] {
+        if self.widened { [self.block() * 3 / 2, self.spec.vocab_out * self.spec.d_model] } else { [0, 0] }
+    }
+
+    /// Numbers of the keys and values that `pairs` share between their prompts.
+    pub(crate) fn prefix(&self, pairs: usize) -> usize {
+        let Spec { layers, kv_heads, d_head, .. } = *self.spec;
+        pairs * (self.length - self.positions) * layers * 2 * kv_heads * d_head
+    }
+
+    /// The bytes of so many numbers beside the weights and the program.
+    pub(crate) fn bytes(&self, numbers: usize) -> usize {
+        PROGRAM + self.weights + numbers * self.number
+    }
+
     /// Numbers that a recorded pass keeps for each token.
-    fn recorded(&self) -> usize {
+    pub(crate) fn recorded(&self) -> usize {
         let Spec { d_model, heads, d_head, layers, .. } = *self.spec;
         d_model + layers * (heads * d_head + 3 * d_model)
     }
@@ -91,7 +129,7 @@ impl<'a> Sizes<'a> {
     }
 
     /// Numbers that autograd keeps for each token of one layer.
-    fn graph(&self) -> usize {
+    pub(crate) fn graph(&self) -> usize {
         let Spec { d_model, heads, d_head, d_mlp, .. } = *self.spec;
         let of_mlp = if self.spec.mlp.is_some_and(|mlp| mlp.gated) { 4 } else { 2 } * d_mlp;
         let of_heads = if self.spec.attention.rotaries.is_empty() { 6 } else { 10 } * heads * d_head;
@@ -108,10 +146,8 @@ impl<'a> Sizes<'a> {
     pub fn peak(&self, needs: Needs, pairs: usize, stretch: usize, passes: usize) -> usize {
         let Spec { d_model, heads, vocab_out, layers, .. } = *self.spec;
         let tokens = pairs * self.positions;
-        let prefix = pairs * (self.length - self.positions) * layers * 2 * self.spec.kv_heads * self.spec.d_head;
-        let widened_head = if self.widened { vocab_out * d_model } else { 0 };
-        let widened_block = if self.widened { self.block() * 3 / 2 } else { 0 };
-        let kept = tokens * 2 * self.recorded() + prefix + pairs * 4 * vocab_out;
+        let [widened_block, widened_head] = self.widened_matrices();
+        let kept = tokens * 2 * self.recorded() + self.prefix(pairs) + pairs * 4 * vocab_out;
         let expanding =
             tokens * (self.differences() + layers * (heads * self.spec.d_head + d_model) + 2 * heads * d_model);
         let numbers = if needs.passes == 0 {
@@ -124,7 +160,7 @@ impl<'a> Sizes<'a> {
             let together = if needs.stretches_free { 0 } else { tokens * self.differences() };
             kept + gradients + (together + backward).max(expanding).max(tokens * self.differences() + contraction)
         };
-        PROGRAM + self.weights + numbers * self.number
+        self.bytes(numbers)
     }
 
     /// Numbers of the rows that exact patching runs side by side.
@@ -137,7 +173,7 @@ impl<'a> Sizes<'a> {
     /// `pairs`: how many there are; `fixed`: as many at once as the user says.
     ///
     /// # Errors
-    /// The least that the run can do with, in bytes.
+    /// [`MemoryError::Limit`] when the least that the run can do with is more.
     pub fn divide(
         &self,
         needs: Needs,
@@ -145,7 +181,7 @@ impl<'a> Sizes<'a> {
         fixed: Option<usize>,
         limit: usize,
         device: Device,
-    ) -> Result<Division, usize> {
+    ) -> Result<Division, MemoryError> {
         let most = fixed.unwrap_or_else(|| self.most_pairs(device)).min(pairs).max(1);
         let layers = self.spec.layers;
         // Widened matrices of many layers, kept for the backward, cost more than running a layer forward again.
@@ -162,7 +198,7 @@ impl<'a> Sizes<'a> {
                 }
             }
             if at_once == 1 || fixed.is_some() {
-                return Err(self.peak(needs, at_once, 1, 1));
+                return Err(MemoryError::Limit { least: self.peak(needs, at_once, 1, 1), limit });
             }
             at_once = at_once.div_ceil(2);
         }
@@ -187,6 +223,32 @@ pub fn out_of_memory<T>(work: impl FnOnce() -> T) -> Option<T> {
         Err(panic) if panic_says_out_of_memory(panic.as_ref()) => None,
         Err(panic) => std::panic::resume_unwind(panic),
     }
+}
+
+/// Does `work` on every item in order and gives what it made to `done`. An item for which the device has not enough memory
+/// is done in halves.
+///
+/// # Errors
+/// [`MemoryError::Device`] where `halve` gives nothing, because the item is a single pair.
+pub fn halving<I, T>(
+    items: impl IntoIterator<Item = I>,
+    device: Device,
+    halve: impl Fn(&I) -> Option<[I; 2]>,
+    mut work: impl FnMut(&I) -> T,
+    mut done: impl FnMut(I, T),
+) -> Result<(), MemoryError> {
+    let mut queue: VecDeque<I> = items.into_iter().collect();
+    while let Some(item) = queue.pop_front() {
+        match out_of_memory(|| work(&item)) {
+            Some(made) => done(item, made),
+            None => {
+                let [first, second] = halve(&item).ok_or(MemoryError::Device { device })?;
+                queue.push_front(second);
+                queue.push_front(first);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn panic_says_out_of_memory(panic: &(dyn std::any::Any + Send)) -> bool {

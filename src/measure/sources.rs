@@ -71,6 +71,22 @@ impl Activations {
         Activations { logits: logits.squeeze_dim(1), ..keep.kept }
     }
 
+    /// Some rows of the batch: views of what is kept.
+    pub fn rows(&self, first: i64, count: i64) -> Activations {
+        let rows = |tensor: &Tensor| tensor.narrow(0, first, count);
+        let all = |tensors: &[Tensor]| tensors.iter().map(rows).collect();
+        Activations {
+            embedding: rows(&self.embedding),
+            z: all(&self.z),
+            head_sums: all(&self.head_sums),
+            mlp: all(&self.mlp),
+            before_attention: all(&self.before_attention),
+            before_mlp: all(&self.before_mlp),
+            last: rows(&self.last),
+            logits: rows(&self.logits),
+        }
+    }
+
     /// Everything that the sources wrote: `[source, batch · pos · d_model]`, sources in graph order.
     pub fn written(&self, model: &Model, dimensions: Dimensions) -> Tensor {
         let (heads, d_model) = (model.spec.heads as i64, model.spec.d_model as i64);

@@ -13,12 +13,12 @@ use crate::error::{Hint, nearest};
 use crate::graph::Graph;
 use crate::graph::scores::Scores;
 use crate::measure::batch::{Prefix, batches};
-use crate::measure::memory::{Division, Needs, Sizes, in_words, out_of_memory};
+use crate::measure::memory::{Division, MemoryError, Needs, Sizes, halving};
 use crate::measure::{Batch, metric};
 use crate::metric::MetricKind;
 use crate::model::{Model, Past};
 use ndarray::Array2;
-use std::collections::VecDeque;
+use std::cell::{Cell, RefCell};
 use tch::Tensor;
 
 fn weights_at_fault(weights: &[String]) -> String {
@@ -73,10 +73,8 @@ pub enum ScoreError {
     NoPairs,
     #[error("eap-ig needs at least one step")]
     NoSteps,
-    #[error("even one pair at a time needs {}, and {} may be used", in_words(*least), in_words(*limit))]
-    Memory { least: usize, limit: usize },
-    #[error("{device:?} ran out of memory with one pair at a time")]
-    OutOfMemory { device: tch::Device },
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
     #[error("{count} of the scores are not finite numbers{}", weights_at_fault(weights))]
     NotFinite { count: usize, weights: Vec<String> },
 }
@@ -88,12 +86,7 @@ impl Hint for ScoreError {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("the methods are {}", METHODS.map(|method| method.name).join(", ")),
             },
-            ScoreError::Memory { .. } => {
-                "give it more with --memory, or take a smaller model or shorter prompts".into()
-            }
-            ScoreError::OutOfMemory { .. } => {
-                "another process may use the device; otherwise run with --device cpu".into()
-            }
+            ScoreError::Memory(error) => return error.hint(),
             ScoreError::NotFinite { weights, .. } if weights.is_empty() => {
                 "the activations overflow somewhere; if the weights are f16, try --dtype f32".into()
             }
@@ -170,9 +163,8 @@ impl<'a> Problem<'a> {
     /// [`ScoreError::Memory`] when even the smallest division does not.
     pub fn division(&self, method: &Method) -> Result<Division, ScoreError> {
         let sizes = Sizes::new(self.model, self.graph.dimensions, self.pairs);
-        let division = sizes
-            .divide(method.needs(), self.pairs.len(), self.batch_size, self.memory, self.model.device)
-            .map_err(|least| ScoreError::Memory { least, limit: self.memory })?;
+        let division =
+            sizes.divide(method.needs(), self.pairs.len(), self.batch_size, self.memory, self.model.device)?;
         Ok(Division { stretch: self.stretch.unwrap_or(division.stretch), ..division })
     }
 }
@@ -201,27 +193,27 @@ pub fn score(problem: &Problem, method: &Method, progress: &mut dyn FnMut(Progre
         return Err(ScoreError::NoSteps);
     }
     let division = problem.division(method)?;
-    let mut queue: VecDeque<Batch> = batches(problem.model, problem.pairs, division.pairs, problem.prefix).into();
     let mut sums = Array2::<f64>::zeros((problem.graph.sources(), problem.graph.destinations()));
-    let mut done = 0;
-    while let Some(batch) = queue.pop_front() {
-        let mut part = |share: f64| {
-            progress(Progress::Done((done as f64 + share * batch.len() as f64) / problem.pairs.len() as f64));
-        };
-        match out_of_memory(|| score_batch(problem, method, &division, &batch, &mut part)) {
-            Some(scores) => sums += &scores,
-            None if batch.len() == 1 => return Err(ScoreError::OutOfMemory { device: problem.model.device }),
-            None => {
-                progress(Progress::SmallerBatch(batch.len().div_ceil(2)));
-                for half in batch.halves().into_iter().rev() {
-                    queue.push_front(half);
-                }
-                continue;
-            }
-        }
-        done += batch.len();
-        progress(Progress::Done(done as f64 / problem.pairs.len() as f64));
-    }
+    let pairs = problem.pairs.len() as f64;
+    let (progress, done) = (RefCell::new(progress), Cell::new(0.0));
+    let tell = |event| (progress.borrow_mut())(event);
+    halving(
+        batches(problem.model, problem.pairs, division.pairs, problem.prefix),
+        problem.model.device,
+        |batch| {
+            let halves = (batch.len() > 1).then(|| batch.halves());
+            halves.inspect(|halves| tell(Progress::SmallerBatch(halves[0].len())))
+        },
+        |batch| {
+            let mut part = |share: f64| tell(Progress::Done((done.get() + share * batch.len() as f64) / pairs));
+            score_batch(problem, method, &division, batch, &mut part)
+        },
+        |batch, scores| {
+            sums += &scores;
+            done.set(done.get() + batch.len() as f64);
+            tell(Progress::Done(done.get() / pairs));
+        },
+    )?;
     let values = sums.mapv(|sum| (sum / problem.pairs.len() as f64) as f32);
     match values.iter().filter(|score| !score.is_finite()).count() {
         0 => Ok(Scores { values }),

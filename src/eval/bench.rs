@@ -1,0 +1,224 @@
+//! Pairs on which many circuits are run: the clean and the corrupt runs, done once or, where memory is short, at each circuit.
+
+use super::division::{self, Division, Keep};
+use super::run::{Corrupt, Kept, logits};
+use crate::circuit::EdgeMask;
+use crate::dataset::TokenPair;
+use crate::graph::Graph;
+use crate::measure::batch::{Prefix, batches};
+use crate::measure::memory::{MemoryError, Sizes, halving};
+use crate::measure::sources::Activations;
+use crate::measure::{Batch, metric};
+use crate::metric::MetricKind;
+use crate::model::{Model, Past};
+use std::cell::RefCell;
+use tch::{Kind, Tensor};
+
+/// Pairs prepared for running many circuits.
+pub struct Bench<'a> {
+    model: &'a Model,
+    graph: &'a Graph,
+    metric: MetricKind,
+    division: Division,
+    clean: Outcome,
+    ablated: Outcome,
+    /// Divided further when a device runs out of memory.
+    prepared: RefCell<Vec<Prepared>>,
+}
+
+struct Prepared {
+    batch: Batch,
+    /// None if it is recorded at each circuit.
+    recorded: Option<Recorded>,
+    reference: Tensor, // clean log-probabilities [batch, vocab]
+}
+
+/// The corrupt run of a batch.
+struct Recorded {
+    past: Option<Past>,
+    corrupt: Activations,
+    /// What the sources wrote, `[source, batch · pos · d_model]`, where there is room for it.
+    written: Option<Tensor>,
+}
+
+/// What one way of running the model scored on every pair, in the order of the pairs (on a batch: in its order).
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Outcome {
+    /// The task's metric.
+    pub metric: Vec<f64>,
+    /// 1 where the right answer wins.
+    pub accuracy: Vec<f64>,
+    /// KL from the clean model's distribution, nats.
+    pub kl: Vec<f64>,
+}
+
+impl Outcome {
+    fn of(pairs: usize) -> Outcome {
+        let zeros = vec![0.0; pairs];
+        Outcome { metric: zeros.clone(), accuracy: zeros.clone(), kl: zeros }
+    }
+
+    pub fn mean_metric(&self) -> f64 {
+        mean(&self.metric)
+    }
+
+    /// Puts the numbers of a batch where its pairs stand in the data set.
+    fn fill(&mut self, batch: &Batch, measured: &Outcome) {
+        for (values, numbers) in [
+            (&mut self.metric, &measured.metric),
+            (&mut self.accuracy, &measured.accuracy),
+            (&mut self.kl, &measured.kl),
+        ] {
+            for (&index, &number) in batch.indices.iter().zip(numbers) {
+                values[index] = number;
+            }
+        }
+    }
+}
+
+/// The arithmetic mean, 0 of nothing.
+pub fn mean(values: &[f64]) -> f64 {
+    if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / values.len() as f64 }
+}
+
+impl<'a> Bench<'a> {
+    /// Runs the clean and the corrupt prompts of all pairs, in no more than `memory` bytes, weights included.
+    ///
+    /// # Errors
+    /// [`MemoryError`] when that is not enough for one pair at a time, or the device has less.
+    pub fn new(
+        model: &'a Model,
+        graph: &'a Graph,
+        metric: MetricKind,
+        pairs: &[TokenPair],
+        prefix: Prefix,
+        memory: usize,
+    ) -> Result<Bench<'a>, MemoryError> {
+        let _no_grad = tch::no_grad_guard();
+        let sizes = Sizes::new(model, graph.dimensions, pairs);
+        let division = division::divide(&sizes, pairs.len(), memory, model.device)?;
+        let (mut clean, mut ablated) = (Outcome::of(pairs.len()), Outcome::of(pairs.len()));
+        let mut prepared = Vec::new();
+        halving(
+            batches(model, pairs, division.pairs, prefix),
+            model.device,
+            |batch| (batch.len() > 1).then(|| batch.halves()),
+            |batch| {
+                let past = batch.past(model);
+                let clean = Activations::record(model, &batch.clean, past.as_ref()).logits; // [batch, vocab]
+                let corrupt = Activations::record(model, &batch.corrupt, past.as_ref());
+                let reference = clean.log_softmax(-1, None::<Kind>); // [batch, vocab]
+                let outcomes = [&clean, &corrupt.logits].map(|logits| measure(metric, logits, batch, &reference));
+                let written = (division.keep == Keep::Written).then(|| corrupt.written(model, graph.dimensions));
+                let recorded = (division.keep != Keep::Nothing).then_some(Recorded { past, corrupt, written });
+                (outcomes, recorded, reference)
+            },
+            |batch, ([of_clean, of_corrupt], recorded, reference)| {
+                clean.fill(&batch, &of_clean);
+                ablated.fill(&batch, &of_corrupt);
+                prepared.push(Prepared { batch, recorded, reference });
+            },
+        )?;
+        Ok(Bench { model, graph, metric, division, clean, ablated, prepared: RefCell::new(prepared) })
+    }
+
+    /// How the pairs are divided.
+    pub fn division(&self) -> Division {
+        self.division
+    }
+
+    /// How many pairs run at once by now: fewer than in [`Bench::division`] if the device ran out of memory.
+    pub fn pairs_at_once(&self) -> usize {
+        self.prepared.borrow().iter().map(|prepared| prepared.batch.len()).max().unwrap_or(0)
+    }
+
+    /// The model on the clean prompts.
+    pub fn clean(&self) -> &Outcome {
+        &self.clean
+    }
+
+    /// The model on the corrupt prompts: everything ablated.
+    pub fn ablated(&self) -> &Outcome {
+        &self.ablated
+    }
+
+    /// The circuit on the clean prompts.
+    ///
+    /// # Panics
+    /// With libtorch's message when the device has not enough memory for a single pair.
+    pub fn circuit(&self, mask: &EdgeMask) -> Outcome {
+        let _no_grad = tch::no_grad_guard();
+        let kept = Kept::new(self.graph, mask, self.model);
+        let mut outcome = Outcome::of(self.clean.metric.len());
+        let mut prepared = self.prepared.borrow_mut();
+        let mut after = Vec::with_capacity(prepared.len());
+        let halved = halving(
+            std::mem::take(&mut *prepared),
+            self.model.device,
+            |prepared| (prepared.batch.len() > 1).then(|| prepared.halves()),
+            |prepared| self.run(prepared, &kept),
+            |prepared, measured| {
+                outcome.fill(&prepared.batch, &measured);
+                after.push(prepared);
+            },
+        );
+        *prepared = after;
+        if let Err(error) = halved {
+            panic!("out of memory: {error}");
+        }
+        outcome
+    }
+
+    fn run(&self, prepared: &Prepared, kept: &Kept) -> Outcome {
+        let (model, batch) = (self.model, &prepared.batch);
+        let anew;
+        let recorded = match &prepared.recorded {
+            Some(recorded) => recorded,
+            None => {
+                let past = batch.past(model);
+                let corrupt = Activations::record(model, &batch.corrupt, past.as_ref());
+                anew = Recorded { past, corrupt, written: None };
+                &anew
+            }
+        };
+        let corrupt = Corrupt { run: &recorded.corrupt, written: recorded.written.as_ref() };
+        let logits = logits(model, self.graph.dimensions, kept, batch, recorded.past.as_ref(), corrupt); // [batch, vocab]
+        measure(self.metric, &logits, batch, &prepared.reference)
+    }
+}
+
+/// The numbers of every row of a batch, from its logits and the clean log-probabilities, both `[batch, vocab]`.
+fn measure(kind: MetricKind, logits: &Tensor, batch: &Batch, reference: &Tensor) -> Outcome {
+    let numbers = |tensor: Tensor| {
+        let mut flat = vec![0f64; batch.len()];
+        tensor.to_kind(Kind::Double).contiguous().copy_data(&mut flat, batch.len());
+        flat
+    };
+    Outcome {
+        metric: numbers(metric::per_pair(kind, logits, batch, Some(reference))),
+        accuracy: numbers(metric::per_pair(MetricKind::Accuracy, logits, batch, None)),
+        kl: numbers(metric::divergence(reference, &logits.log_softmax(-1, None::<Kind>))),
+    }
+}
+
+impl Prepared {
+    fn halves(&self) -> [Prepared; 2] {
+        let mut first = 0;
+        self.batch.halves().map(|batch| {
+            let count = batch.len() as i64;
+            let rows = |tensor: &Tensor| tensor.narrow(0, first, count);
+            let reference = rows(&self.reference);
+            let recorded = self.recorded.as_ref().map(|recorded| Recorded {
+                past: recorded.past.as_ref().map(|past| Past {
+                    keys: past.keys.iter().map(rows).collect(),
+                    values: past.values.iter().map(rows).collect(),
+                }),
+                corrupt: recorded.corrupt.rows(first, count),
+                // There is no room for it any more; each circuit computes it.
+                written: None,
+            });
+            first += count;
+            Prepared { batch, recorded, reference }
+        })
+    }
+}
