@@ -29,15 +29,7 @@ fn pairs(vocab: usize) -> Vec<TokenPair> {
             let clean: Vec<u32> = (0..LENGTH).map(|place| token(row, place)).collect();
             let mut corrupt = clean.clone();
             corrupt[DIFFER_AT] = (clean[DIFFER_AT] + 1) % vocab as u32;
-            let prompt = PromptPair {
-                clean: String::new(),
-                corrupt: String::new(),
-                right: Vec::new(),
-                wrong: Vec::new(),
-                frame: String::new(),
-                corruption: String::new(),
-                positions: Default::default(),
-            };
+            let prompt = PromptPair::default();
             let (right, wrong) = (vec![token(row, 30)], vec![token(row, 31)]);
             TokenPair {
                 clean,

@@ -60,6 +60,43 @@ fn an_exact_number_of_edges_is_pruned_and_nothing_else() {
     assert!((1..=40).contains(&found["edges"].as_u64().unwrap()), "{found}");
 }
 
+/// As Hugging Face's tools leave it: snapshots of links to blobs.
+#[test]
+fn models_are_found_in_the_hugging_face_cache_by_name() {
+    let home = tempdir().unwrap();
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/reference/gpt2");
+    for repository in ["models--gpt2", "models--acme--tiny"] {
+        let folder = home.path().join("hub").join(repository);
+        let snapshot = folder.join("snapshots/0123abc");
+        for part in [&folder.join("refs"), &folder.join("blobs"), &snapshot] {
+            std::fs::create_dir_all(part).unwrap();
+        }
+        std::fs::write(folder.join("refs/main"), "0123abc").unwrap();
+        for file in ["config.json", "tokenizer.json", "model.safetensors"] {
+            std::fs::write(folder.join("blobs").join(file), std::fs::read(model.join(file)).unwrap()).unwrap();
+            std::os::unix::fs::symlink(Path::new("../../blobs").join(file), snapshot.join(file)).unwrap();
+        }
+    }
+    let show = |name: &str| {
+        let mut command = penjing(home.path());
+        command.env_remove("HF_HUB_CACHE").env("HF_HOME", home.path()).args(["model", "show", name, "--json"]);
+        command.output().unwrap()
+    };
+    for name in ["gpt2", "acme/tiny", "acme/tiny@0123abc"] {
+        let output = show(name);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((&found["id"], &found["edges"]), (&name.into(), &110.into()));
+    }
+    for (name, says) in [("gpt3", "no model is called `gpt3`"), ("acme/large", "acme/large is not in the local cache")]
+    {
+        let output = show(name);
+        let talk = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && talk.contains(says), "{talk}");
+        assert!(talk.contains(&format!("hf download {name}")), "{talk}");
+    }
+}
+
 /// A circuit found without the beginning-of-text token is measured without it, unless somebody says otherwise.
 #[test]
 fn evaluation_takes_prompts_as_discovery_did() {

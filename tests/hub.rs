@@ -29,6 +29,11 @@ fn cache() -> tempfile::TempDir {
     write(&cut.join("snapshots/ccc/model.safetensors.index.json"), index);
     write(&cache.path().join("models--acme--gone/refs/main"), "ddd");
     write(&cache.path().join("datasets--acme--data/refs/main"), "eee");
+    let old = cache.path().join("models--gpt2");
+    write(&old.join("refs/main"), "fff");
+    for file in ["config.json", "tokenizer.json", "model.safetensors"] {
+        write(&old.join("snapshots/fff").join(file), r#"{"model_type": "gpt2"}"#);
+    }
     cache
 }
 
@@ -43,6 +48,8 @@ fn names_lead_to_snapshots() {
     check("acme/good@main", "aaa");
     check("acme/good@pr/7", "bbb");
     check("acme/good@bbb", "bbb");
+    let old = find(cache.path(), &RepoId::parse("gpt2").unwrap()).unwrap();
+    assert_eq!(old, cache.path().join("models--gpt2/snapshots/fff"));
 }
 
 #[test]
@@ -60,7 +67,7 @@ fn what_is_not_there_is_said_with_the_command_to_run() {
     check("acme/good@v9", "no revision `v9`", "--revision v9");
     check("acme/gone", "no revision `main`", "hf download acme/gone");
     for name in
-        ["acme", "acme/", "/good", "acme/go od", "acme/good/more", "../x", "acme/..", "acme/good@", "acme/good@../x"]
+        ["", "acme/", "/good", "acme/go od", "acme/good/more", "../x", "acme/..", "acme/good@", "acme/good@../x"]
     {
         assert!(matches!(RepoId::parse(name), Err(HubError::Name(_))), "{name}");
     }
@@ -80,6 +87,7 @@ fn every_revision_of_every_model_is_listed() {
             ("acme/cut".to_owned(), None, 78, Some("model-2.safetensors".to_owned())),
             ("acme/good".to_owned(), llama.clone(), 69, None),
             ("acme/good@pr/7".to_owned(), llama, 69, None),
+            ("gpt2".to_owned(), Some("gpt2".to_owned()), 66, None),
         ]
     );
     assert_eq!(list(Path::new("/nowhere")), []);

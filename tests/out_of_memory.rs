@@ -23,15 +23,7 @@ fn pair(row: usize) -> TokenPair {
     let clean: Vec<u32> = (0..40).map(token).collect();
     let mut corrupt = clean.clone();
     corrupt[0] = (clean[0] + 1) % VOCAB as u32;
-    let prompt = PromptPair {
-        clean: String::new(),
-        corrupt: String::new(),
-        right: Vec::new(),
-        wrong: Vec::new(),
-        frame: String::new(),
-        corruption: String::new(),
-        positions: Default::default(),
-    };
+    let prompt = PromptPair::default();
     let (right, wrong) = (vec![token(50)], vec![token(51)]);
     TokenPair { clean, corrupt, right, wrong, first_difference: 0, positions: Default::default(), prompt }
 }

@@ -119,7 +119,7 @@ fn gemma2() {
                 our_error += (ours - exact).abs();
                 their_error += (theirs - exact).abs();
             } else {
-                let allowed = 1e-4 * theirs.abs().max(largest * 0.01);
+                let allowed = 1e-4 * theirs.abs().max(largest * parity::FLOOR as f32);
                 assert!((ours - theirs).abs() <= allowed, "{name}, {}: {ours}, {theirs}", graph.name(edge));
             }
         }

@@ -101,9 +101,7 @@ fn what_stands_at_the_beginning_follows_the_files_and_can_be_overridden() {
         corrupt: "c b".into(),
         right: vec!["a".into()],
         wrong: vec!["c".into()],
-        frame: String::new(),
-        corruption: String::new(),
-        positions: Default::default(),
+        ..PromptPair::default()
     };
     let check = |post_processor, config: &str, asked: Option<bool>, ids: &[u32], record: Bos| {
         let folder = folder(post_processor, config);

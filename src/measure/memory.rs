@@ -12,7 +12,10 @@ use std::collections::VecDeque;
 use tch::Device;
 
 /// What the program takes by itself, libtorch included.
-const PROGRAM: usize = 120 << 20;
+const PROGRAM: usize = 160 << 20;
+
+/// What allocators hold beyond what is in use, as a share of it.
+const SLACK: f64 = 0.25;
 
 /// What a method keeps at the same time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -114,7 +117,7 @@ impl<'a> Sizes<'a> {
 
     /// The bytes of so many numbers beside the weights and the program.
     pub(crate) fn bytes(&self, numbers: usize) -> usize {
-        PROGRAM + self.weights + numbers * self.number
+        PROGRAM + self.weights + ((numbers * self.number) as f64 * (1.0 + SLACK)) as usize
     }
 
     /// Numbers that a recorded pass keeps for each token.

@@ -1,4 +1,4 @@
-//! Models in the local Hugging Face cache, by the name `org/name` that the hub gives them.
+//! Models in the local Hugging Face cache, by the names that the hub gives them.
 //!
 //! The cache holds `models--org--name/refs/REVISION`, a file with a commit hash, and `models--org--name/snapshots/HASH/`,
 //! the folder of that commit.
@@ -40,7 +40,7 @@ pub enum HubError {
 }
 
 /// The command that fetches a repository with the tools that most users have.
-fn fetch(repo: &RepoId) -> String {
+pub(super) fn fetch(repo: &RepoId) -> String {
     let revision = if repo.revision == "main" { String::new() } else { format!(" --revision {}", repo.revision) };
     let ours = if cfg!(feature = "hub") { format!("`penjing model pull {repo}`, or ") } else { String::new() };
     format!("fetch it with {ours}`hf download {}{revision} --include '*.json' '*.safetensors'`", repo.name)
@@ -59,7 +59,7 @@ impl Hint for HubError {
 }
 
 impl RepoId {
-    /// Reads `org/name` or `org/name@revision`.
+    /// Reads `org/name` or `org/name@revision`; the oldest repositories, such as `gpt2`, have no `org/`.
     ///
     /// # Errors
     /// [`HubError::Name`] for anything else.
@@ -72,12 +72,20 @@ impl RepoId {
         let inside = |revision: &str| {
             !revision.is_empty() && revision.split('/').all(|step| !step.is_empty() && step != "." && step != "..")
         };
-        match name.split_once('/') {
-            Some((org, model)) if part(org) && part(model) && inside(revision) => {
-                Ok(RepoId { name: name.to_owned(), revision: revision.to_owned() })
-            }
-            _ => Err(HubError::Name(text.to_owned())),
+        let named = match name.split_once('/') {
+            Some((org, model)) => part(org) && part(model),
+            None => part(name),
+        };
+        if named && inside(revision) {
+            Ok(RepoId { name: name.to_owned(), revision: revision.to_owned() })
+        } else {
+            Err(HubError::Name(text.to_owned()))
         }
+    }
+
+    /// Whether the cache has any revision of it.
+    pub fn is_in(&self, cache: &Path) -> bool {
+        self.folder(cache).is_dir()
     }
 
     fn folder(&self, cache: &Path) -> PathBuf {
@@ -90,10 +98,10 @@ impl RepoId {
 /// # Errors
 /// [`HubError`] when it is not there, or only a part of it.
 pub fn find(cache: &Path, repo: &RepoId) -> Result<PathBuf, HubError> {
-    let folder = repo.folder(cache);
-    if !folder.is_dir() {
+    if !repo.is_in(cache) {
         return Err(HubError::Absent { repo: repo.clone(), cache: cache.to_owned() });
     }
+    let folder = repo.folder(cache);
     let reference = folder.join("refs").join(&repo.revision);
     let hash = match std::fs::read_to_string(&reference) {
         Ok(hash) => hash.trim().to_owned(),

@@ -127,8 +127,12 @@ impl Hint for ModelError {
         let toys = || embedded::MODELS.iter().map(|toy| toy.name).collect::<Vec<_>>().join(", ");
         Some(match self {
             ModelError::Unknown { near: Some(near), .. } => format!("did you mean `{near}`?"),
-            ModelError::Unknown { near: None, .. } => {
-                format!("name an embedded model ({}), a folder with config.json, model.safetensors and tokenizer.json, or org/name of the hub", toys())
+            ModelError::Unknown { near: None, name } => {
+                let of_hub = match RepoId::parse(name) {
+                    Ok(repo) => format!("; if it is one of the hub, {}", hub::fetch(&repo)),
+                    Err(_) => String::new(),
+                };
+                format!("name an embedded model ({}), a folder with config.json, model.safetensors and tokenizer.json, or a model of the hub{of_hub}", toys())
             }
             ModelError::Hub(error) => return error.hint(),
             ModelError::Read { path, .. } => format!(
@@ -187,7 +191,10 @@ fn folder_of(name: &str, cache: Option<&Path>) -> Result<(PathBuf, String), Mode
         let id = whole.file_name().map_or_else(|| name.to_owned(), |id| id.to_string_lossy().into_owned());
         return Ok((folder.to_owned(), id));
     }
-    if let (Some(cache), Ok(repo)) = (cache, RepoId::parse(name)) {
+    // A word without a slash is a repository only if the cache has it; otherwise it is more likely a slip.
+    if let (Some(cache), Ok(repo)) = (cache, RepoId::parse(name))
+        && (repo.name.contains('/') || repo.is_in(cache))
+    {
         return Ok((hub::find(cache, &repo)?, repo.to_string()));
     }
     let near = nearest(name, embedded::MODELS.iter().map(|toy| toy.name)).map(str::to_owned);

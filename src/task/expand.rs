@@ -48,7 +48,7 @@ pub struct Expansion {
 }
 
 /// A clean prompt, its corrupt twin and the answers to the clean one (leading space included).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct PromptPair {
     pub clean: String,
     pub corrupt: String,
