@@ -202,8 +202,36 @@ fn weights_that_are_no_numbers_are_named() {
             }
             0
         });
-        folder.refused(&["not finite", "model.layers.1.mlp.down_proj.weight"]);
+        folder.refused(&["scores are not finite", "model.layers.1.mlp.down_proj.weight"]);
     }
+}
+
+#[test]
+fn a_circuit_is_not_measured_on_weights_that_are_no_numbers() {
+    let folder = Folder::new();
+    // Enough pairs for some to be held out.
+    let pair = |first: usize| {
+        let prompt = |last: usize| format!("t{first} t2 t{last}");
+        serde_json::json!({"clean": prompt(3), "corrupt": prompt(4), "answer": "t5", "wrong": "t6"}).to_string()
+    };
+    folder.write("pairs.jsonl", (7..40).map(pair).collect::<Vec<_>>().join("\n"));
+    let penjing = |arguments: &[&str]| {
+        let mut command = assert_cmd::Command::cargo_bin("penjing").unwrap();
+        command.current_dir(folder.0.path()).args(arguments).output().unwrap()
+    };
+    let discover = ["discover", "task.toml", "--model", ".", "--pairs", "2", "--evidence-pairs", "2", "--threads", "1"];
+    let found = penjing(&[&discover[..], &["--edges", "30", "--no-refine", "--out", "run"]].concat());
+    assert_eq!(found.status.code(), Some(0), "{}", String::from_utf8_lossy(&found.stderr));
+    folder.tensors(|_, name, data, _, _| {
+        if name == "model.embed_tokens.weight" {
+            data.chunks_mut(4).for_each(|number| number.copy_from_slice(&f32::NAN.to_le_bytes()));
+        }
+        0
+    });
+    let evaluated = penjing(&["evaluate", "run/circuit.json", "--task", "task.toml", "--model", ".", "--pairs", "2"]);
+    let talk = String::from_utf8_lossy(&evaluated.stderr);
+    assert_eq!(evaluated.status.code(), Some(2), "{talk}");
+    assert!(talk.contains("metrics are not finite") && talk.contains("model.embed_tokens.weight"), "{talk}");
 }
 
 #[test]

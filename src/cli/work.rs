@@ -100,14 +100,18 @@ impl Work {
     /// Pairs on which circuits are run, within the memory that may be used; `doing` says what for.
     ///
     /// # Errors
-    /// When the memory is not enough.
+    /// When the memory is not enough, or the model gives what are no numbers.
     pub fn bench(&self, doing: &str, pairs: &[TokenPair]) -> Result<Bench<'_>, penjing::Error> {
         let sizes = Sizes::new(&self.loaded.model, self.graph.dimensions, pairs);
         let division = division::divide(&sizes, pairs.len(), self.memory, self.loaded.model.device)?;
         let anew =
             if division.keep == Keep::Nothing { ", with the corrupt runs done anew for each circuit" } else { "" };
         note(&format!("{doing} takes about {}, {}{anew}", in_words(division.bytes), at_once(division.pairs)));
-        Ok(Bench::new(&self.loaded.model, &self.graph, self.task.metric, pairs, Prefix::Shared, self.memory)?)
+        let model = &self.loaded.model;
+        let bench = Bench::new(model, &self.graph, self.task.metric, pairs, Prefix::Shared, self.memory)?;
+        let metrics = bench.clean().metric.iter().chain(&bench.ablated().metric);
+        score::check_finite(model, "metrics", metrics.copied())?;
+        Ok(bench)
     }
 
     /// Everything that the result depends on.

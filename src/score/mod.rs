@@ -75,8 +75,8 @@ pub enum ScoreError {
     NoSteps,
     #[error(transparent)]
     Memory(#[from] MemoryError),
-    #[error("{count} of the scores are not finite numbers{}", weights_at_fault(weights))]
-    NotFinite { count: usize, weights: Vec<String> },
+    #[error("{count} of the {what} are not finite numbers{}", weights_at_fault(weights))]
+    NotFinite { count: usize, what: &'static str, weights: Vec<String> },
 }
 
 impl Hint for ScoreError {
@@ -215,9 +215,22 @@ pub fn score(problem: &Problem, method: &Method, progress: &mut dyn FnMut(Progre
         },
     )?;
     let values = sums.mapv(|sum| (sum / problem.pairs.len() as f64) as f32);
-    match values.iter().filter(|score| !score.is_finite()).count() {
-        0 => Ok(Scores { values }),
-        count => Err(ScoreError::NotFinite { count, weights: problem.model.not_finite() }),
+    check_finite(problem.model, "scores", values.iter().map(|&score| f64::from(score)))?;
+    Ok(Scores { values })
+}
+
+/// Refuses numbers that are none, with the weights that are to blame if there are any; `what` they are, for the message.
+///
+/// # Errors
+/// [`ScoreError::NotFinite`].
+pub fn check_finite(
+    model: &Model,
+    what: &'static str,
+    numbers: impl IntoIterator<Item = f64>,
+) -> Result<(), ScoreError> {
+    match numbers.into_iter().filter(|number| !number.is_finite()).count() {
+        0 => Ok(()),
+        count => Err(ScoreError::NotFinite { count, what, weights: model.not_finite() }),
     }
 }
 
