@@ -8,7 +8,7 @@
 //!   list a position;
 //! - `scores`: by method (`EAP`, `EAP-IG-inputs`, `exact`), a number an edge; `null` where the reference has none;
 //! - `faithfulness`: by method and number of edges taken by |score|: how many edges are left after pruning, and the
-//!   circuit's metric.
+//!   circuit's metric. Circuits that cut through equal scores are left out.
 
 use crate::circuit::prune::prune;
 use crate::circuit::select::{Rank, top_n};
@@ -24,7 +24,7 @@ use crate::metric::MetricKind;
 use crate::model::site::Site;
 use crate::model::tap::{NoTap, Tap};
 use crate::model::{Loaded, Pass, Start};
-use crate::score::{Method, Problem, ScoreError, eap_ig, score};
+use crate::score::{Method, Problem, ScoreError, eap_ig, eap_ig_activations, score};
 use crate::task::PromptPair;
 use indexmap::IndexMap;
 use serde::Deserialize;
@@ -34,6 +34,9 @@ use tch::{Kind, Tensor};
 /// A number that is nearly zero beside the others is a sum that cancels, known only to within the rounding of its terms: in
 /// f32, the EAP-IG package and penjing are both up to 3e-4 off f64 where a score is a thousandth of the largest.
 pub const FLOOR: f64 = 0.002;
+
+/// Scores that are compared relatively: products, of any size. The others are in units of the metric, or shares.
+const RELATIVE: [&str; 4] = ["EAP", "EAP-IG-inputs", "EAP-IG-activations", "clean-corrupted"];
 
 /// One tensor compared.
 #[derive(Clone, PartialEq, Debug)]
@@ -202,6 +205,9 @@ impl Comparison<'_> {
         let methods = [
             ("EAP", Method::Eap),
             ("EAP-IG-inputs", Method::EapIg(eap_ig::Options::default())),
+            ("EAP-IG-activations", Method::EapIgActivations(eap_ig_activations::Options::default())),
+            ("clean-corrupted", Method::CleanCorrupted),
+            ("information-flow-routes", Method::Ifr),
             ("exact", Method::Exact),
         ];
         for (name, method) in methods {
@@ -218,6 +224,9 @@ impl Comparison<'_> {
             let bench = Bench::new(model, &graph, metric, &self.dataset.pairs, Prefix::Shared, usize::MAX)?;
             let (mut counts, mut metrics) = ((vec![], vec![]), (vec![], vec![]));
             for (taken, (left, metric)) in circuits {
+                if taken.parse().is_ok_and(|taken| cuts_a_tie(&graph, &found, taken)) {
+                    continue;
+                }
                 let top = taken.parse().ok().and_then(|taken| top_n(&graph, &found, taken, Rank::Absolute).ok());
                 let top = top.ok_or_else(|| self.wrong(format!("a circuit of `{taken}` edges cannot be had")))?;
                 let circuit = prune(&graph, &top);
@@ -270,7 +279,7 @@ impl Comparison<'_> {
             numbers: found.len(),
             largest,
             difference: worst(&|a, b| (a - b).abs()),
-            of_scores: matches!(name, "EAP" | "EAP-IG-inputs"),
+            of_scores: RELATIVE.contains(&name),
             relative: worst(&|a, b| if a == b { 0.0 } else { (a - b).abs() / b.abs().max(largest * FLOOR) }),
         })
     }
@@ -292,6 +301,17 @@ fn without_nan(text: &str) -> String {
         in_string ^= !escaped;
     }
     whole
+}
+
+/// Whether the edge that just gets into a circuit of `taken` edges and the one that just does not have the same |score| to
+/// within rounding: then which of them is in is chance (q, k and v of a head have the same scores by `ifr`).
+fn cuts_a_tie(graph: &Graph, scores: &Scores, taken: usize) -> bool {
+    let mut sizes: Vec<f32> = graph.edges().iter().map(|&edge| scores.get(edge).abs()).collect();
+    sizes.sort_by(|a, b| b.total_cmp(a));
+    match (taken.checked_sub(1).and_then(|last| sizes.get(last)), sizes.get(taken)) {
+        (Some(last), Some(next)) => last - next <= 1e-5 * last,
+        _ => false,
+    }
 }
 
 /// Finds a site by its name.

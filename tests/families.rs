@@ -144,7 +144,7 @@ fn stretches_and_the_shared_prefix_change_nothing() {
             let whole = scores(case, &graph, &case.pairs, &method);
             let model = &case.loaded.model;
             // Just enough for one pass at a time.
-            let least = penjing::measure::memory::Sizes::new(model, graph.dimensions, &case.pairs);
+            let least = penjing::measure::memory::Sizes::new(model, graph.dimensions, &case.pairs, Prefix::Recomputed);
             let problem = Problem {
                 prefix: Prefix::Recomputed,
                 batch_size: Some(2),

@@ -28,14 +28,24 @@ fn pair(row: usize) -> TokenPair {
     TokenPair { clean, corrupt, right, wrong, first_difference: 0, positions: Default::default(), prompt }
 }
 
-/// Lets the process map `more` bytes beyond what it has mapped now, while `work` runs.
-fn limited<T>(more: u64, work: impl FnOnce() -> T) -> T {
+/// Runs `work` with so much memory beyond what is in use now.
+fn limited<T>(room: u64, work: impl FnOnce() -> T) -> T {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmSize:")).unwrap();
-    let mapped: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap(); // KiB
+    let mapped: u64 = 1024 * line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap();
     let before = getrlimit(Resource::As);
-    let limit = Rlimit { current: Some(mapped * 1024 + more), ..before };
-    setrlimit(Resource::As, limit).unwrap();
+    let limit = |bytes| setrlimit(Resource::As, Rlimit { current: Some(bytes), ..before }).unwrap();
+    limit(mapped);
+    // What earlier work freed is still mapped and would serve again.
+    let mut taken: Vec<Vec<u8>> = Vec::new();
+    loop {
+        let mut block = Vec::new();
+        if block.try_reserve_exact(2 << 20).is_err() {
+            break;
+        }
+        taken.push(block);
+    }
+    limit(mapped + room);
     let done = work();
     setrlimit(Resource::As, before).unwrap();
     done
@@ -77,8 +87,7 @@ fn smaller_batches_give_the_same_numbers() {
     let at_once = bench.pairs_at_once();
     let expected = bench.circuit(&half);
     assert_eq!(bench.pairs_at_once(), at_once);
-    // What earlier work freed is still mapped and serves small batches.
-    let found = limited(0, || bench.circuit(&half));
+    let found = limited(64 << 20, || bench.circuit(&half));
     assert!(bench.pairs_at_once() < at_once, "{at_once} pairs at once fit");
     for (found, expected) in found.metric.iter().zip(&expected.metric) {
         assert!((found - expected).abs() < 1e-5, "{found} instead of {expected}");

@@ -126,7 +126,7 @@ impl Discover {
 pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
     let subject = &command.subject;
     let start = Instant::now();
-    let (goal, method) = (command.goal()?, command.scoring.method()?);
+    let (goal, method) = (command.goal()?, command.scoring.method(subject.seed)?);
     let work = Work::load(subject, &command.resources)?;
     let Work { task, loaded, graph, .. } = &work;
     if let Goal::Edges(edges) = goal {

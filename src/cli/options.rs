@@ -5,7 +5,7 @@ use super::work::BOS_ASKED;
 use clap::Args;
 use penjing::circuit::file::Options;
 use penjing::graph::KvSlots;
-use penjing::score::{METHODS, Method, ScoreError, eap_ig};
+use penjing::score::{Method, Settings, eap_ig};
 use std::path::PathBuf;
 
 /// Which pairs of which task on which model.
@@ -39,10 +39,10 @@ pub struct Subject {
 /// How edges are scored.
 #[derive(Args, Clone)]
 pub struct Scoring {
-    /// eap, eap-ig or exact
+    /// A method; `penjing score --list` says which there are
     #[arg(long, default_value = "eap-ig")]
     pub method: String,
-    /// Steps of eap-ig
+    /// Steps of eap-ig and eap-ig-activations
     #[arg(long, default_value_t = 5, value_name = "M")]
     pub steps: usize,
     /// Which end of the line from corrupt to clean eap-ig includes
@@ -104,17 +104,12 @@ impl From<KvArgument> for KvSlots {
 impl Scoring {
     /// # Errors
     /// An unknown method, with the nearest one.
-    pub fn method(&self) -> Result<Method, penjing::Error> {
+    pub fn method(&self, seed: u64) -> Result<Method, penjing::Error> {
         let endpoints = match self.endpoints {
             EndpointsArgument::Corrupt => eap_ig::Endpoints::Corrupt,
             EndpointsArgument::Clean => eap_ig::Endpoints::Clean,
         };
-        match self.method.as_str() {
-            name if name == METHODS[0].name => Ok(Method::Eap),
-            name if name == METHODS[1].name => Ok(Method::EapIg(eap_ig::Options { steps: self.steps, endpoints })),
-            name if name == METHODS[2].name => Ok(Method::Exact),
-            name => Err(ScoreError::UnknownMethod(name.to_owned()).into()),
-        }
+        Ok(Method::parse(&self.method, &Settings { steps: self.steps, endpoints, seed })?)
     }
 }
 

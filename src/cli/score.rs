@@ -33,7 +33,7 @@ pub fn run(command: &Score, json: bool) -> anyhow::Result<Ended> {
     let Some(subject) = command.subject.as_ref().filter(|_| !command.list) else {
         return list(json);
     };
-    let method = command.scoring.method()?;
+    let method = command.scoring.method(subject.seed)?;
     let work = Work::load(subject, &command.resources)?;
     let out = command.out.clone().unwrap_or_else(|| subject.default_out(&work.task.name, &work.loaded.id));
     make_folder(&out)?;
@@ -76,14 +76,14 @@ fn list(json: bool) -> anyhow::Result<Ended> {
     if json {
         let methods: Vec<_> = METHODS
             .iter()
-            .map(|method| json!({"name": method.name, "about": method.about, "passes": method.passes}))
+            .map(|method| json!({"name": method.name, "about": method.about, "passes": method.passes, "memory": method.memory}))
             .collect();
         print_json(&json!({ "methods": methods }))?;
     } else {
         let mut table = Table::new();
-        table.load_style(comfy_table::presets::NOTHING).set_header(["method", "what it is", "cost"]);
+        table.load_style(comfy_table::presets::NOTHING).set_header(["method", "what it is", "passes", "memory"]);
         for method in METHODS {
-            table.add_row([method.name, method.about, method.passes]);
+            table.add_row([method.name, method.about, method.passes, method.memory]);
         }
         print(&table.to_string())?;
     }

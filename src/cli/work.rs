@@ -102,7 +102,7 @@ impl Work {
     /// # Errors
     /// When the memory is not enough, or the model gives what are no numbers.
     pub fn bench(&self, doing: &str, pairs: &[TokenPair]) -> Result<Bench<'_>, penjing::Error> {
-        let sizes = Sizes::new(&self.loaded.model, self.graph.dimensions, pairs);
+        let sizes = Sizes::new(&self.loaded.model, self.graph.dimensions, pairs, Prefix::Shared);
         let division = division::divide(&sizes, pairs.len(), self.memory, self.loaded.model.device)?;
         let anew =
             if division.keep == Keep::Nothing { ", with the corrupt runs done anew for each circuit" } else { "" };

@@ -95,7 +95,7 @@ impl<'a> Bench<'a> {
         memory: usize,
     ) -> Result<Bench<'a>, MemoryError> {
         let _no_grad = tch::no_grad_guard();
-        let sizes = Sizes::new(model, graph.dimensions, pairs);
+        let sizes = Sizes::new(model, graph.dimensions, pairs, prefix);
         let division = division::divide(&sizes, pairs.len(), memory, model.device)?;
         let (mut clean, mut ablated) = (Outcome::of(pairs.len()), Outcome::of(pairs.len()));
         let mut prepared = Vec::new();

@@ -6,6 +6,7 @@
 use crate::dataset::TokenPair;
 use crate::error::Hint;
 use crate::graph::Dimensions;
+use crate::measure::batch::Prefix;
 use crate::model::Model;
 use crate::model::spec::Spec;
 use std::collections::VecDeque;
@@ -77,8 +78,8 @@ pub struct Sizes<'a> {
 
 impl<'a> Sizes<'a> {
     /// Those of the longest pairs on a model.
-    pub fn new(model: &'a Model, dimensions: Dimensions, pairs: &[TokenPair]) -> Sizes<'a> {
-        let shared = model.spec.attention.causal;
+    pub fn new(model: &'a Model, dimensions: Dimensions, pairs: &[TokenPair], prefix: Prefix) -> Sizes<'a> {
+        let shared = model.spec.attention.causal && prefix == Prefix::Shared;
         let suffix = |pair: &TokenPair| pair.len() - if shared { pair.first_difference } else { 0 };
         let positions = pairs.iter().map(suffix).max().unwrap_or(1);
         Sizes::of(model, dimensions, positions, pairs.iter().map(TokenPair::len).max().unwrap_or(1))

@@ -25,7 +25,9 @@ pub struct Activations {
     pub before_attention: Vec<Tensor>,
     /// The residual stream before each MLP, `[batch, pos, d_model]` a layer.
     pub before_mlp: Vec<Tensor>,
-    /// The residual stream at the last position before the final norm: `[batch, 1, d_model]`.
+    /// The residual stream after the last block: `[batch, pos, d_model]`.
+    pub out: Tensor,
+    /// The same at the last position, before the final norm: `[batch, 1, d_model]`.
     pub last: Tensor,
     pub logits: Tensor, // [batch, vocab], last position
 }
@@ -33,6 +35,7 @@ pub struct Activations {
 struct Keep {
     kept: Activations,
     head_sums: bool,
+    last_layer: Layer,
 }
 
 impl Tap for Keep {
@@ -41,6 +44,7 @@ impl Tap for Keep {
         match site {
             TokenEmbedding | BlockIn(_) | Z(_) | MlpIn(_) | MlpOut(_) | FinalIn => true,
             HeadSum(_) => self.head_sums,
+            BlockOut(layer) => layer == self.last_layer,
             _ => false,
         }
     }
@@ -55,6 +59,7 @@ impl Tap for Keep {
             Site::HeadSum(_) => kept.head_sums.push(seen),
             Site::MlpIn(_) => kept.before_mlp.push(seen),
             Site::MlpOut(_) => kept.mlp.push(seen),
+            Site::BlockOut(_) => kept.out = seen,
             Site::FinalIn => kept.last = seen,
             _ => {}
         }
@@ -66,7 +71,11 @@ impl Activations {
     /// One pass without gradients over `tokens` `[batch, pos]`.
     pub fn record(model: &Model, tokens: &Tensor, past: Option<&Past>) -> Activations {
         let _no_grad = tch::no_grad_guard();
-        let mut keep = Keep { kept: Activations::default(), head_sums: model.spec.placement.after() };
+        let mut keep = Keep {
+            kept: Activations::default(),
+            head_sums: model.spec.placement.after(),
+            last_layer: Layer(model.spec.layers.saturating_sub(1)),
+        };
         let logits = model.forward(Start::Tokens(tokens), &Pass { past, read: Read::Last }, &mut keep);
         Activations { logits: logits.squeeze_dim(1), ..keep.kept }
     }
@@ -82,6 +91,7 @@ impl Activations {
             mlp: all(&self.mlp),
             before_attention: all(&self.before_attention),
             before_mlp: all(&self.before_mlp),
+            out: rows(&self.out),
             last: rows(&self.last),
             logits: rows(&self.logits),
         }

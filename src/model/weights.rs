@@ -150,6 +150,19 @@ impl Norm {
         (raw - unit * along) * scale
     }
 
+    /// What parts `[.., rows, width]` of the input `x` `[rows, width]` become when the norm's scale is taken from `x`: for
+    /// root mean square norms they add up to the output.
+    pub fn part_of(&self, x: &Tensor, part: &Tensor) -> Tensor {
+        match self.kind {
+            NormKind::None => part.shallow_clone(),
+            NormKind::Rms => self.with_gain(part * self.inverse_size(x)),
+            NormKind::LayerNorm => {
+                let centred = |x: &Tensor| x - x.mean_dim(-1, true, None::<Kind>);
+                self.with_gain(centred(part) * self.inverse_size(&centred(x)))
+            }
+        }
+    }
+
     /// The Jacobian at `x` `[rows, width]` times small changes of the input `[.., rows, width]`: the changes of the output
     /// to first order.
     pub fn push_forward(&self, x: &Tensor, change: &Tensor) -> Tensor {

@@ -2,8 +2,7 @@
 
 use super::gradient::{contract_layer, of_stretch};
 use super::{Method, Problem, Run};
-use crate::graph::Destination;
-use crate::measure::batch::{Batch, batches};
+use crate::measure::batch::Batch;
 use crate::measure::memory::{Division, rows_side_by_side};
 use crate::measure::sources::heads_from_z;
 use crate::model::spec::Layer;
@@ -27,37 +26,27 @@ struct Parts {
 
 /// About how many seconds [`super::score`] will take, within a quarter on an idle machine.
 pub fn seconds(problem: &Problem, method: &Method, division: &Division) -> f64 {
-    let batches = batches(problem.model, problem.pairs, division.pairs, problem.prefix);
+    let batches = problem.batches(method, division.pairs);
     let Some(first) = batches.first() else { return 0.0 };
     let layers = problem.model.spec.layers as f64;
-    let parts = measure(problem, division, first, matches!(method, Method::Exact));
+    let work = method.scorer().work(problem.graph);
+    let parts = measure(problem, division, first, work.patched > 0.0);
     let tokens = |batch: &Batch| batch.clean.numel() as f64;
     let per_token = |batch: &Batch| {
         let shared = batch.prefix.as_ref().map_or(0.0, |prefix| prefix.numel() as f64) * parts.block * layers;
-        let recorded = 2.0 * (parts.block * layers + parts.logits) + parts.expansion * layers;
-        let worked = match method {
-            Method::Eap => parts.backward * layers + parts.logits + parts.contraction * layers,
-            Method::EapIg(options) => {
-                let again = if division.stretch < problem.model.spec.layers { parts.block * layers } else { 0.0 };
-                let steps = options.steps as f64;
-                let contractions = steps / division.passes.min(options.steps) as f64;
-                steps * (parts.backward * layers + parts.logits + again) + contractions * parts.contraction * layers
-            }
-            Method::Exact => exact(problem) * parts.block,
-        };
-        shared / tokens(first) + (recorded + worked) / tokens(first) * tokens(batch)
+        let forward = parts.block * layers + parts.logits;
+        let backward = parts.backward * layers + parts.logits;
+        let again = if division.stretch < problem.model.spec.layers { parts.block * layers } else { 0.0 };
+        let contractions = work.backward.div_ceil(division.passes.clamp(1, work.backward.max(1)));
+        let seconds = work.recorded as f64 * forward
+            + work.expansions * parts.expansion * layers
+            + work.backward as f64 * backward
+            + work.unrecorded as f64 * again
+            + contractions as f64 * parts.contraction * layers
+            + work.patched * parts.block;
+        shared / tokens(first) + seconds / tokens(first) * tokens(batch)
     };
     layers * parts.first_touch + batches.iter().map(per_token).sum::<f64>()
-}
-
-/// How many passes through one block exact patching takes for each position of a pair.
-fn exact(problem: &Problem) -> f64 {
-    let (graph, layers) = (problem.graph, problem.model.spec.layers);
-    let passes = |column: usize| {
-        let layer = column / graph.dimensions.readers();
-        (graph.sources_before(Destination(column)) * (layers - layer.min(layers))) as f64
-    };
-    (0..graph.destinations()).map(passes).sum()
 }
 
 fn timed<T>(work: impl FnOnce() -> T) -> (f64, T) {
@@ -103,7 +92,7 @@ fn measure(problem: &Problem, division: &Division, batch: &Batch, side_by_side: 
         return Parts { block, backward: 0.0, logits, contraction: 0.0, expansion: 0.0, first_touch };
     }
     let above = residual.ones_like(); // [batch, pos, d_model]
-    let back = || of_stretch(&run, middle..middle + 1, &residual, Some(&above), None);
+    let back = || of_stretch(&run, middle..middle + 1, &residual, Some(&above), None, &mut NoTap);
     let (cold, _) = timed(back);
     let (warm, gradients) = timed(back);
     let backward = warm.min(cold);

@@ -9,22 +9,44 @@
 //! and attention have nearly none). Take `eap-ig` for those.
 
 use super::Run;
-use super::gradient::{contract, gradients, stretches};
+use super::gradient::{contract, entering_recorded, gradients};
+use super::method::{Listing, Scorer, Work};
+use crate::graph::Graph;
+use crate::measure::memory::Needs;
 use crate::measure::sources::Activations;
+use crate::model::tap::NoTap;
 use ndarray::Array2;
-use tch::{Kind, Tensor};
+use tch::Kind;
 
-/// Sums over the pairs of one batch: `[source, destination]`.
-pub(super) fn score_batch(run: &Run) -> Array2<f64> {
-    let (model, dimensions) = (run.problem.model, run.problem.graph.dimensions);
-    let clean = Activations::record(model, &run.batch.clean, run.past);
-    let corrupt = Activations::record(model, &run.batch.corrupt, run.past);
-    let reference = clean.logits.log_softmax(-1, None::<Kind>); // [batch, vocab]
-    // The clean run is known, so stretches of layers start from it.
-    let entering: Vec<Tensor> = stretches(model, run.stretch)
-        .into_iter()
-        .map(|layers| clean.before_attention[layers.start].shallow_clone()) // [batch, pos, d_model]
-        .collect();
-    let gradients = gradients(run, &entering, Some(&reference));
-    contract(run, &clean.written_minus(&corrupt, model, dimensions), &[gradients])
+pub const LISTING: Listing = Listing {
+    name: "eap",
+    about: "edge attribution patching: gradient on the clean run times the difference of activations",
+    passes: "2 forward, 1 backward",
+    memory: "differences of all sources",
+};
+
+pub(super) struct Eap;
+
+impl Scorer for Eap {
+    fn listing(&self) -> &'static Listing {
+        &LISTING
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { passes: 1, stretches_free: true }
+    }
+
+    fn work(&self, _: &Graph) -> Work {
+        Work::with_backward(1)
+    }
+
+    fn score_batch(&self, run: &Run, _: &mut dyn FnMut(f64)) -> Array2<f64> {
+        let (model, dimensions) = (run.problem.model, run.problem.graph.dimensions);
+        let clean = Activations::record(model, &run.batch.clean, run.past);
+        let corrupt = Activations::record(model, &run.batch.corrupt, run.past);
+        let reference = clean.logits.log_softmax(-1, None::<Kind>); // [batch, vocab]
+        // The clean run is known, so stretches of layers start from it.
+        let gradients = gradients(run, &entering_recorded(run, &clean), Some(&reference), &mut NoTap);
+        contract(run, &clean.written_minus(&corrupt, model, dimensions), &[gradients])
+    }
 }

@@ -8,10 +8,21 @@
 //! Not for: pairs of different length (the line between the embeddings needs both ends).
 
 use super::Run;
-use super::gradient::{contract, entering, gradients};
+use super::gradient::{Replace, contract, entering, gradients};
+use super::method::{Listing, Scorer, Work};
+use crate::graph::Graph;
+use crate::measure::memory::Needs;
 use crate::measure::sources::Activations;
+use crate::model::site::Site;
 use ndarray::Array2;
 use tch::Kind;
+
+pub const LISTING: Listing = Listing {
+    name: "eap-ig",
+    about: "the same with the gradient averaged on the way from corrupt to clean embeddings",
+    passes: "2 + steps forward, steps backward",
+    memory: "differences of all sources, gradients of each step",
+};
 
 #[derive(Clone, PartialEq, Debug)]
 pub struct Options {
@@ -44,31 +55,56 @@ impl Endpoints {
     }
 }
 
-/// Sums over the pairs of one batch: `[source, destination]`.
-pub(super) fn score_batch(run: &Run, options: &Options) -> Array2<f64> {
-    let (model, dimensions) = (run.problem.model, run.problem.graph.dimensions);
-    let clean = Activations::record(model, &run.batch.clean, run.past);
-    let corrupt = Activations::record(model, &run.batch.corrupt, run.past);
-    let reference = clean.logits.log_softmax(-1, None::<Kind>); // [batch, vocab]
-    let differences = clean.written_minus(&corrupt, model, dimensions); // [source, batch · pos · d_model]
-    let ends = (clean.embedding, corrupt.embedding); // [batch, pos, d_model]
-    let first = match options.endpoints {
-        Endpoints::Corrupt => 0,
-        Endpoints::Clean => 1,
-    };
-    let steps: Vec<usize> = (first..first + options.steps).collect();
-    let mut sums = Array2::zeros((dimensions.sources(), dimensions.destinations()));
-    // Contracting the mean of several passes costs as much as contracting one.
-    for together in steps.chunks(run.passes) {
-        let passes: Vec<_> = together
-            .iter()
-            .map(|&k| {
-                let share = k as f64 / options.steps as f64;
-                let embedding = &ends.1 + (&ends.0 - &ends.1) * share; // [batch, pos, d_model]
-                gradients(run, &entering(run, &embedding), Some(&reference))
-            })
-            .collect();
-        sums.scaled_add(passes.len() as f64, &contract(run, &differences, &passes));
+impl Scorer for Options {
+    fn listing(&self) -> &'static Listing {
+        &LISTING
     }
-    sums / options.steps as f64
+
+    fn needs(&self) -> Needs {
+        Needs { passes: self.steps, stretches_free: false }
+    }
+
+    fn work(&self, _: &Graph) -> Work {
+        Work { unrecorded: self.steps, ..Work::with_backward(self.steps) }
+    }
+
+    fn options(&self) -> Vec<(&'static str, String)> {
+        vec![("steps", self.steps.to_string()), ("endpoints", self.endpoints.name().to_owned())]
+    }
+
+    fn steps(&self) -> Option<usize> {
+        Some(self.steps)
+    }
+
+    fn score_batch(&self, run: &Run, part: &mut dyn FnMut(f64)) -> Array2<f64> {
+        let (model, dimensions) = (run.problem.model, run.problem.graph.dimensions);
+        let clean = Activations::record(model, &run.batch.clean, run.past);
+        let corrupt = Activations::record(model, &run.batch.corrupt, run.past);
+        let reference = clean.logits.log_softmax(-1, None::<Kind>); // [batch, vocab]
+        let differences = clean.written_minus(&corrupt, model, dimensions); // [source, batch · pos · d_model]
+        let ends = (clean.embedding, corrupt.embedding); // [batch, pos, d_model]
+        let first = match self.endpoints {
+            Endpoints::Corrupt => 0,
+            Endpoints::Clean => 1,
+        };
+        let steps: Vec<usize> = (first..first + self.steps).collect();
+        let mut sums = Array2::zeros((dimensions.sources(), dimensions.destinations()));
+        let mut done = 0;
+        // Contracting the mean of several passes costs as much as contracting one.
+        for together in steps.chunks(run.passes) {
+            let passes: Vec<_> = together
+                .iter()
+                .map(|&k| {
+                    let share = k as f64 / self.steps as f64;
+                    let embedding = &ends.1 + (&ends.0 - &ends.1) * share; // [batch, pos, d_model]
+                    let mut edit = Replace { site: Site::TokenEmbedding, value: embedding };
+                    gradients(run, &entering(run, &mut edit), Some(&reference), &mut edit)
+                })
+                .collect();
+            sums.scaled_add(passes.len() as f64, &contract(run, &differences, &passes));
+            done += passes.len();
+            part(done as f64 / self.steps as f64);
+        }
+        sums / self.steps as f64
+    }
 }

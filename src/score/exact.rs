@@ -8,8 +8,9 @@
 //! Not for: large models. A 12×12 model has 32,491 edges.
 
 use super::Run;
-use crate::graph::Slot;
-use crate::measure::memory::rows_side_by_side;
+use super::method::{Listing, Scorer, Work};
+use crate::graph::{Destination, Graph, Slot};
+use crate::measure::memory::{Needs, rows_side_by_side};
 use crate::measure::sources::Activations;
 use crate::model::site::Site;
 use crate::model::spec::{Head, Layer};
@@ -17,6 +18,42 @@ use crate::model::tap::Tap;
 use crate::model::{Pass, Past, Read, Start};
 use ndarray::Array2;
 use tch::{Kind, Tensor};
+
+pub const LISTING: Listing = Listing {
+    name: "exact",
+    about: "activation patching of every edge by itself",
+    passes: "2 forward, and 1 from the edge's layer upwards for each edge",
+    memory: "differences of all sources, 256 MB of edges side by side",
+};
+
+pub(super) struct Exact;
+
+impl Scorer for Exact {
+    fn listing(&self) -> &'static Listing {
+        &LISTING
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { passes: 0, stretches_free: true }
+    }
+
+    fn work(&self, graph: &Graph) -> Work {
+        let layers = graph.dimensions.layers;
+        let passes = |column: usize| {
+            let layer = column / graph.dimensions.readers();
+            (graph.sources_before(Destination(column)) * (layers - layer.min(layers))) as f64
+        };
+        Work { patched: (0..graph.destinations()).map(passes).sum(), ..Work::with_backward(0) }
+    }
+
+    fn uses_gradients(&self) -> bool {
+        false
+    }
+
+    fn score_batch(&self, run: &Run, part: &mut dyn FnMut(f64)) -> Array2<f64> {
+        score_batch(run, part)
+    }
+}
 
 /// Moves the input of one destination slot by a given amount.
 struct Shift {
@@ -52,7 +89,7 @@ impl Tap for Shift {
 }
 
 /// Sums over the pairs of one batch: `[source, destination]`.
-pub(super) fn score_batch(run: &Run, progress: &mut dyn FnMut(f64)) -> Array2<f64> {
+fn score_batch(run: &Run, progress: &mut dyn FnMut(f64)) -> Array2<f64> {
     let _no_grad = tch::no_grad_guard();
     let (model, graph, batch) = (run.problem.model, run.problem.graph, run.batch);
     let clean = Activations::record(model, &batch.clean, run.past);
@@ -64,8 +101,8 @@ pub(super) fn score_batch(run: &Run, progress: &mut dyn FnMut(f64)) -> Array2<f6
     let at_once = (rows_side_by_side(&model.spec) / (rows * pos) as usize).max(1);
     let mut sums = Array2::<f64>::zeros((graph.sources(), graph.destinations()));
     for column in 0..graph.destinations() {
-        let slot = graph.slot(crate::graph::Destination(column));
-        let sources: Vec<usize> = (0..graph.sources_before(crate::graph::Destination(column))).collect();
+        let slot = graph.slot(Destination(column));
+        let sources: Vec<usize> = (0..graph.sources_before(Destination(column))).collect();
         for chunk in sources.chunks(at_once) {
             let count = chunk.len() as i64;
             let amount = missing.narrow(0, chunk[0] as i64, count).reshape([count * rows, pos, -1]); // [edge · batch, pos, d_model]

@@ -10,10 +10,10 @@
 
 use super::Run;
 use crate::measure::memory::contracted_rows;
-use crate::measure::sources::for_heads;
+use crate::measure::sources::{Activations, for_heads};
 use crate::model::site::Site;
 use crate::model::spec::{Branch, Layer};
-use crate::model::tap::{NoTap, Tap};
+use crate::model::tap::Tap;
 use crate::model::{Model, Read};
 use ndarray::Array2;
 use tch::{Kind, Tensor};
@@ -63,47 +63,59 @@ impl Tap for Capture {
     }
 }
 
-/// Where the clean run's token embedding is replaced.
-struct Embedding<'a>(&'a Tensor); // [batch, pos, d_model]
+/// Puts a value without gradients in the place of a site's.
+pub(super) struct Replace {
+    pub site: Site,
+    pub value: Tensor,
+}
 
-impl Tap for Embedding<'_> {
+impl Tap for Replace {
     fn wants(&self, site: Site) -> bool {
-        site == Site::TokenEmbedding
+        site == self.site
     }
 
     fn at(&mut self, _: Site, _: Tensor) -> Tensor {
-        self.0.shallow_clone()
+        self.value.shallow_clone()
     }
 }
 
-/// The residual stream that enters each stretch of layers, when the model runs from `embedding` `[batch, pos, d_model]`.
-pub(super) fn entering(run: &Run, embedding: &Tensor) -> Vec<Tensor> {
+/// The residual stream that enters each stretch of layers when the model runs on the clean prompts with an edit.
+pub(super) fn entering(run: &Run, edit: &mut impl Tap) -> Vec<Tensor> {
     let _no_grad = tch::no_grad_guard();
     let (model, past) = (run.problem.model, run.past);
-    let mut residual = model.embed(&run.batch.clean, past, &mut Embedding(embedding)); // [batch, pos, d_model]
+    let mut residual = model.embed(&run.batch.clean, past, edit); // [batch, pos, d_model]
     let mut entering = Vec::new();
     let stretches = stretches(model, run.stretch);
     for (index, layers) in stretches.iter().enumerate() {
         entering.push(residual.shallow_clone());
         if index + 1 < stretches.len() {
-            residual = model.some_blocks(layers.clone(), residual, past, &mut NoTap);
+            residual = model.some_blocks(layers.clone(), residual, past, edit);
         }
     }
     entering
 }
 
 /// The model's layers in stretches of at most `stretch`.
-pub(super) fn stretches(model: &Model, stretch: usize) -> Vec<std::ops::Range<usize>> {
+fn stretches(model: &Model, stretch: usize) -> Vec<std::ops::Range<usize>> {
     let layers = model.spec.layers;
     (0..layers).step_by(stretch.max(1)).map(|first| first..(first + stretch.max(1)).min(layers)).collect()
 }
 
-/// The gradient of the summed metric, from the residual stream `[batch, pos, d_model]` that enters each stretch of layers.
-pub(super) fn gradients(run: &Run, entering: &[Tensor], reference: Option<&Tensor>) -> Gradients {
+/// The residual stream that enters each stretch of layers in a recorded run.
+pub(super) fn entering_recorded(run: &Run, recorded: &Activations) -> Vec<Tensor> {
+    stretches(run.problem.model, run.stretch)
+        .into_iter()
+        .map(|layers| recorded.before_attention[layers.start].shallow_clone()) // [batch, pos, d_model]
+        .collect()
+}
+
+/// The gradient of the summed metric in a run with an edit, from the residual stream `[batch, pos, d_model]` that enters
+/// each stretch of layers.
+pub(super) fn gradients(run: &Run, entering: &[Tensor], reference: Option<&Tensor>, edit: &mut impl Tap) -> Gradients {
     let mut layers = Vec::new();
     let (mut last, mut above) = (Tensor::new(), None);
     for (stretch, entering) in stretches(run.problem.model, run.stretch).into_iter().zip(entering).rev() {
-        let found = of_stretch(run, stretch, entering, above.as_ref(), reference);
+        let found = of_stretch(run, stretch, entering, above.as_ref(), reference, edit);
         layers.splice(0..0, found.layers);
         if above.is_none() {
             last = found.last;
@@ -128,11 +140,12 @@ pub(super) fn of_stretch(
     entering: &Tensor,
     above: Option<&Tensor>,
     reference: Option<&Tensor>,
+    edit: &mut impl Tap,
 ) -> StretchGradients {
     let model = run.problem.model;
     let start = entering.detach().set_requires_grad(true); // [batch, pos, d_model]
     let mut capture = Capture::new(run);
-    let out = model.some_blocks(stretch.clone(), start.shallow_clone(), run.past, &mut capture); // [batch, pos, d_model]
+    let out = model.some_blocks(stretch, start.shallow_clone(), run.past, &mut (edit, &mut capture)); // [batch, pos, d_model]
     let goal = match above {
         None => {
             let logits = model.read(&out, Read::Last, &mut capture).squeeze_dim(1); // [batch, vocab]

@@ -2,130 +2,31 @@
 //!
 //! A method maps (model, graph, pairs, options) to [`Scores`] and nothing else. Scores are means over pairs.
 
+pub mod clean_corrupted;
 pub mod cost;
 pub mod eap;
 pub mod eap_ig;
+pub mod eap_ig_activations;
+mod error;
 pub mod exact;
 mod gradient;
+pub mod ifr;
+pub mod method;
+pub mod random;
 
 use crate::dataset::TokenPair;
-use crate::error::{Hint, nearest};
 use crate::graph::Graph;
 use crate::graph::scores::Scores;
 use crate::measure::batch::{Prefix, batches};
-use crate::measure::memory::{Division, MemoryError, Needs, Sizes, halving};
+use crate::measure::memory::{Division, Sizes, halving};
 use crate::measure::{Batch, metric};
 use crate::metric::MetricKind;
 use crate::model::{Model, Past};
+pub use error::ScoreError;
+pub use method::{METHODS, Method, Settings};
 use ndarray::Array2;
 use std::cell::{Cell, RefCell};
 use tch::Tensor;
-
-fn weights_at_fault(weights: &[String]) -> String {
-    match weights {
-        [] => String::new(),
-        weights => format!(": neither are all weights in {}", weights.join(", ")),
-    }
-}
-
-/// How edges are scored.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Method {
-    Eap,
-    EapIg(eap_ig::Options),
-    Exact,
-}
-
-/// Name, one line of help and cost of a method, for `penjing score --list`.
-pub struct Listing {
-    pub name: &'static str,
-    pub about: &'static str,
-    pub passes: &'static str,
-}
-
-/// Every method, in the order of the documentation.
-pub const METHODS: [Listing; 3] = [
-    Listing {
-        name: "eap",
-        about: "edge attribution patching: gradient on the clean run times the difference of activations",
-        passes: "2 forward, 1 backward",
-    },
-    Listing {
-        name: "eap-ig",
-        about: "the same with the gradient averaged on the way from corrupt to clean embeddings",
-        passes: "2 + steps forward, steps backward",
-    },
-    Listing {
-        name: "exact",
-        about: "activation patching of every edge by itself",
-        passes: "2 forward, and 1 from the edge's layer upwards for each edge",
-    },
-];
-
-/// Why a method cannot run.
-#[derive(Debug, thiserror::Error)]
-pub enum ScoreError {
-    #[error("no method is called `{0}`")]
-    UnknownMethod(String),
-    #[error("metric `{metric}` has no gradient, which method `{method}` needs")]
-    NoGradient { method: &'static str, metric: MetricKind },
-    #[error("there are no pairs to score on")]
-    NoPairs,
-    #[error("eap-ig needs at least one step")]
-    NoSteps,
-    #[error(transparent)]
-    Memory(#[from] MemoryError),
-    #[error("{count} of the {what} are not finite numbers{}", weights_at_fault(weights))]
-    NotFinite { count: usize, what: &'static str, weights: Vec<String> },
-}
-
-impl Hint for ScoreError {
-    fn hint(&self) -> Option<String> {
-        Some(match self {
-            ScoreError::UnknownMethod(name) => match nearest(name, METHODS.iter().map(|method| method.name)) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("the methods are {}", METHODS.map(|method| method.name).join(", ")),
-            },
-            ScoreError::Memory(error) => return error.hint(),
-            ScoreError::NotFinite { weights, .. } if weights.is_empty() => {
-                "the activations overflow somewhere; if the weights are f16, try --dtype f32".into()
-            }
-            ScoreError::NotFinite { .. } => "fetch the model again".into(),
-            ScoreError::NoGradient { .. } => "take `--method exact`, or a task with another metric".into(),
-            ScoreError::NoPairs => "ask for more with --pairs".into(),
-            ScoreError::NoSteps => "the papers take 5".into(),
-        })
-    }
-}
-
-impl Method {
-    pub fn name(&self) -> &'static str {
-        match self {
-            Method::Eap => METHODS[0].name,
-            Method::EapIg(_) => METHODS[1].name,
-            Method::Exact => METHODS[2].name,
-        }
-    }
-
-    /// What it keeps at the same time.
-    pub fn needs(&self) -> Needs {
-        match self {
-            Method::Eap => Needs { passes: 1, stretches_free: true },
-            Method::EapIg(options) => Needs { passes: options.steps, stretches_free: false },
-            Method::Exact => Needs { passes: 0, stretches_free: true },
-        }
-    }
-
-    /// The options that the scores depend on, as recorded in files.
-    pub fn options(&self) -> Vec<(&'static str, String)> {
-        match self {
-            Method::EapIg(options) => {
-                vec![("steps", options.steps.to_string()), ("endpoints", options.endpoints.name().to_owned())]
-            }
-            Method::Eap | Method::Exact => Vec::new(),
-        }
-    }
-}
 
 /// What a method works on.
 pub struct Problem<'a> {
@@ -162,10 +63,20 @@ impl<'a> Problem<'a> {
     /// # Errors
     /// [`ScoreError::Memory`] when even the smallest division does not.
     pub fn division(&self, method: &Method) -> Result<Division, ScoreError> {
-        let sizes = Sizes::new(self.model, self.graph.dimensions, self.pairs);
+        let sizes = Sizes::new(self.model, self.graph.dimensions, self.pairs, self.prefix_for(method));
         let division =
             sizes.divide(method.needs(), self.pairs.len(), self.batch_size, self.memory, self.model.device)?;
         Ok(Division { stretch: self.stretch.unwrap_or(division.stretch), ..division })
+    }
+
+    /// How the common start of prompts is run for a method.
+    fn prefix_for(&self, method: &Method) -> Prefix {
+        if method.scorer().every_position() { Prefix::Recomputed } else { self.prefix }
+    }
+
+    /// The pairs in batches of at most `largest`.
+    fn batches(&self, method: &Method, largest: usize) -> Vec<Batch> {
+        batches(self.model, self.pairs, largest, self.prefix_for(method))
     }
 }
 
@@ -186,11 +97,11 @@ pub fn score(problem: &Problem, method: &Method, progress: &mut dyn FnMut(Progre
     if problem.pairs.is_empty() {
         return Err(ScoreError::NoPairs);
     }
-    if !matches!(method, Method::Exact) && !problem.metric.differentiable() {
+    if method.scorer().uses_gradients() && !problem.metric.differentiable() {
         return Err(ScoreError::NoGradient { method: method.name(), metric: problem.metric });
     }
-    if matches!(method, Method::EapIg(options) if options.steps == 0) {
-        return Err(ScoreError::NoSteps);
+    if method.scorer().steps() == Some(0) {
+        return Err(ScoreError::NoSteps { method: method.name() });
     }
     let division = problem.division(method)?;
     let mut sums = Array2::<f64>::zeros((problem.graph.sources(), problem.graph.destinations()));
@@ -198,7 +109,7 @@ pub fn score(problem: &Problem, method: &Method, progress: &mut dyn FnMut(Progre
     let (progress, done) = (RefCell::new(progress), Cell::new(0.0));
     let tell = |event| (progress.borrow_mut())(event);
     halving(
-        batches(problem.model, problem.pairs, division.pairs, problem.prefix),
+        problem.batches(method, division.pairs),
         problem.model.device,
         |batch| {
             let halves = (batch.len() > 1).then(|| batch.halves());
@@ -244,11 +155,7 @@ fn score_batch(
 ) -> Array2<f64> {
     let past = batch.past(problem.model);
     let run = Run { problem, batch, past: past.as_ref(), stretch: division.stretch, passes: division.passes };
-    match method {
-        Method::Eap => eap::score_batch(&run),
-        Method::EapIg(options) => eap_ig::score_batch(&run, options),
-        Method::Exact => exact::score_batch(&run, part),
-    }
+    method.scorer().score_batch(&run, part)
 }
 
 /// One batch of a problem, with its prefix run.

@@ -1,0 +1,50 @@
+//! Why edges cannot be scored.
+
+use super::method::METHODS;
+use crate::error::{Hint, nearest};
+use crate::measure::memory::MemoryError;
+use crate::metric::MetricKind;
+
+/// Why a method cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum ScoreError {
+    #[error("no method is called `{0}`")]
+    UnknownMethod(String),
+    #[error("metric `{metric}` has no gradient, which method `{method}` needs")]
+    NoGradient { method: &'static str, metric: MetricKind },
+    #[error("there are no pairs to score on")]
+    NoPairs,
+    #[error("{method} needs at least one step")]
+    NoSteps { method: &'static str },
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    #[error("{count} of the {what} are not finite numbers{}", weights_at_fault(weights))]
+    NotFinite { count: usize, what: &'static str, weights: Vec<String> },
+}
+
+fn weights_at_fault(weights: &[String]) -> String {
+    match weights {
+        [] => String::new(),
+        weights => format!(": neither are all weights in {}", weights.join(", ")),
+    }
+}
+
+impl Hint for ScoreError {
+    fn hint(&self) -> Option<String> {
+        let names = || METHODS.iter().map(|method| method.name);
+        Some(match self {
+            ScoreError::UnknownMethod(name) => match nearest(name, names()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("the methods are {}", names().collect::<Vec<_>>().join(", ")),
+            },
+            ScoreError::Memory(error) => return error.hint(),
+            ScoreError::NotFinite { weights, .. } if weights.is_empty() => {
+                "the activations overflow somewhere; if the weights are f16, try --dtype f32".into()
+            }
+            ScoreError::NotFinite { .. } => "fetch the model again".into(),
+            ScoreError::NoGradient { .. } => "take `--method exact`, or a task with another metric".into(),
+            ScoreError::NoPairs => "ask for more with --pairs".into(),
+            ScoreError::NoSteps { .. } => "the papers take 5".into(),
+        })
+    }
+}

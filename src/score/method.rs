@@ -1,0 +1,150 @@
+//! The methods: what each is called, what it costs, and the one seam between them and everything else.
+
+use super::{Run, ScoreError, clean_corrupted, eap, eap_ig, eap_ig_activations, exact, ifr, random};
+use crate::measure::memory::Needs;
+use ndarray::Array2;
+
+/// How edges are scored.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Method {
+    Eap,
+    EapIg(eap_ig::Options),
+    EapIgActivations(eap_ig_activations::Options),
+    CleanCorrupted,
+    Exact,
+    Ifr,
+    Random(random::Options),
+}
+
+/// What `penjing score --list` says of a method.
+pub struct Listing {
+    pub name: &'static str,
+    pub about: &'static str,
+    /// Passes through the model for a batch of pairs.
+    pub passes: &'static str,
+    /// What is kept beside the weights.
+    pub memory: &'static str,
+}
+
+/// Every method, in the order of the documentation.
+pub const METHODS: [&Listing; 7] = [
+    &eap::LISTING,
+    &eap_ig::LISTING,
+    &eap_ig_activations::LISTING,
+    &clean_corrupted::LISTING,
+    &exact::LISTING,
+    &ifr::LISTING,
+    &random::LISTING,
+];
+
+/// What the methods' names on the command line leave open.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Settings {
+    pub steps: usize,
+    pub endpoints: eap_ig::Endpoints,
+    pub seed: u64,
+}
+
+/// Passes through the model that a method makes for a batch, for the estimate of its time.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) struct Work {
+    /// Passes without gradients, clean and corrupt.
+    pub recorded: usize,
+    /// Passes forward and back.
+    pub backward: usize,
+    /// Of those, how many do not start from a recorded pass.
+    pub unrecorded: usize,
+    /// Passes through a single block for each position of a pair.
+    pub patched: f64,
+    /// How often the outputs of all sources are gone through.
+    pub expansions: f64,
+}
+
+impl Work {
+    /// A clean and a corrupt pass, and so many with gradients.
+    pub fn with_backward(backward: usize) -> Work {
+        Work { recorded: 2, backward, unrecorded: 0, patched: 0.0, expansions: 1.0 }
+    }
+}
+
+/// What a method's own file knows about it.
+pub(super) trait Scorer {
+    fn listing(&self) -> &'static Listing;
+
+    /// What it keeps at the same time.
+    fn needs(&self) -> Needs;
+
+    fn work(&self, graph: &crate::graph::Graph) -> Work;
+
+    /// Whether the metric is differentiated.
+    fn uses_gradients(&self) -> bool {
+        true
+    }
+
+    /// Whether it reads positions that clean and corrupt have in common.
+    fn every_position(&self) -> bool {
+        false
+    }
+
+    /// The options that the scores depend on, as recorded in files.
+    fn options(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    /// Points on a path, if there is one.
+    fn steps(&self) -> Option<usize> {
+        None
+    }
+
+    /// Sums over the pairs of one batch, `[source, destination]`. `part` is told how much of it is done, from 0 to 1.
+    fn score_batch(&self, run: &Run, part: &mut dyn FnMut(f64)) -> Array2<f64>;
+}
+
+impl Method {
+    /// The method of that name.
+    ///
+    /// # Errors
+    /// [`ScoreError::UnknownMethod`].
+    pub fn parse(name: &str, settings: &Settings) -> Result<Method, ScoreError> {
+        let &Settings { steps, endpoints, seed } = settings;
+        let methods = [
+            Method::Eap,
+            Method::EapIg(eap_ig::Options { steps, endpoints }),
+            Method::EapIgActivations(eap_ig_activations::Options { steps }),
+            Method::CleanCorrupted,
+            Method::Exact,
+            Method::Ifr,
+            Method::Random(random::Options { seed }),
+        ];
+        methods
+            .into_iter()
+            .find(|method| method.name() == name)
+            .ok_or_else(|| ScoreError::UnknownMethod(name.to_owned()))
+    }
+
+    pub(super) fn scorer(&self) -> &dyn Scorer {
+        match self {
+            Method::Eap => &eap::Eap,
+            Method::EapIg(options) => options,
+            Method::EapIgActivations(options) => options,
+            Method::CleanCorrupted => &clean_corrupted::CleanCorrupted,
+            Method::Exact => &exact::Exact,
+            Method::Ifr => &ifr::Ifr,
+            Method::Random(options) => options,
+        }
+    }
+
+    pub fn name(&self) -> &'static str {
+        self.scorer().listing().name
+    }
+
+    /// What it keeps at the same time.
+    pub fn needs(&self) -> Needs {
+        self.scorer().needs()
+    }
+
+    /// The options that the scores depend on, as recorded in files.
+    pub fn options(&self) -> Vec<(&'static str, String)> {
+        self.scorer().options()
+    }
+}

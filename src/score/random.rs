@@ -1,0 +1,56 @@
+//! Random scores: what any method has to beat.
+//!
+//! score(u→v) is drawn uniformly from −1 to 1, whatever the model and the pairs.
+//!
+//! Cost: nothing.
+//! Not for: anything but comparison.
+
+use super::Run;
+use super::method::{Listing, Scorer, Work};
+use crate::graph::Graph;
+use crate::measure::memory::Needs;
+use ndarray::Array2;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+pub const LISTING: Listing =
+    Listing { name: "random", about: "numbers drawn from -1 to 1, to compare with", passes: "none", memory: "nothing" };
+
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Options {
+    pub seed: u64,
+}
+
+impl Scorer for Options {
+    fn listing(&self) -> &'static Listing {
+        &LISTING
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { passes: 0, stretches_free: true }
+    }
+
+    fn work(&self, _: &Graph) -> Work {
+        Work { recorded: 0, backward: 0, unrecorded: 0, patched: 0.0, expansions: 0.0 }
+    }
+
+    fn uses_gradients(&self) -> bool {
+        false
+    }
+
+    fn options(&self) -> Vec<(&'static str, String)> {
+        vec![("seed", self.seed.to_string())]
+    }
+
+    fn score_batch(&self, run: &Run, _: &mut dyn FnMut(f64)) -> Array2<f64> {
+        let graph = run.problem.graph;
+        let mut random = ChaCha8Rng::seed_from_u64(self.seed);
+        let mut sums = Array2::zeros((graph.sources(), graph.destinations()));
+        for edge in graph.edges() {
+            let drawn = f64::from(random.next_u32() >> 8) / f64::from(1 << 23) - 1.0;
+            // The same for every pair.
+            sums[[edge.source.0, edge.destination.0]] = drawn * run.batch.len() as f64;
+        }
+        sums
+    }
+}
