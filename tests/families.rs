@@ -17,12 +17,12 @@ use penjing::measure::sources::Activations;
 use penjing::metric::MetricKind;
 use penjing::model::site::Site;
 use penjing::model::spec::Head;
-use penjing::model::tap::Tap;
-use penjing::model::{Dtype, LoadOptions, Loaded, Pass, Read, Start, load_with};
+use penjing::model::tap::{NoTap, Tap};
+use penjing::model::{Dtype, LoadOptions, Loaded, Pass, Rules, Start, load_with};
 use penjing::parity;
-use penjing::score::{Method, Problem, eap_ig, score};
+use penjing::score::{Method, Problem, eap_ig, eap_ig_activations, relp, score};
 use std::path::{Path, PathBuf};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 const METRIC: MetricKind = MetricKind::LogitDifference;
 
@@ -80,6 +80,17 @@ fn ig() -> Method {
     Method::EapIg(eap_ig::Options::default())
 }
 
+/// The methods whose scores are linear in a gradient.
+fn linear() -> [Method; 5] {
+    [
+        Method::Eap,
+        ig(),
+        Method::EapIgActivations(eap_ig_activations::Options { steps: 2 }),
+        Method::CleanCorrupted,
+        Method::Relp(relp::Options::default()),
+    ]
+}
+
 #[test]
 fn numbers_are_those_of_the_original_implementations() {
     with_each(|case| {
@@ -112,7 +123,7 @@ fn all_edges_are_the_clean_run_and_none_the_ablated_one() {
 fn a_batch_of_mixed_lengths_is_its_pairs_run_alone() {
     with_each_in(Dtype::F64, |case| {
         let graph = graph(case, KvSlots::PerQueryHead);
-        for method in [Method::Eap, ig()] {
+        for method in linear().into_iter().chain([Method::Ifr]) {
             let together = scores(case, &graph, &case.pairs, &method);
             let mut alone = Scores::zeros(&graph);
             for pair in &case.pairs {
@@ -140,7 +151,7 @@ fn a_batch_of_mixed_lengths_is_its_pairs_run_alone() {
 fn stretches_and_the_shared_prefix_change_nothing() {
     with_each(|case| {
         let graph = graph(case, KvSlots::PerQueryHead);
-        for method in [Method::Eap, ig(), Method::Exact] {
+        for method in linear().into_iter().chain([Method::Ifr, Method::Exact]) {
             let whole = scores(case, &graph, &case.pairs, &method);
             let model = &case.loaded.model;
             // Just enough for one pass at a time.
@@ -224,7 +235,7 @@ fn a_native_slot_scores_the_sum_of_the_heads_that_share_it() {
     with_each(|case| {
         let spec = &case.loaded.model.spec;
         let (each, native) = (graph(case, KvSlots::PerQueryHead), graph(case, KvSlots::Native));
-        for method in [Method::Eap, ig()] {
+        for method in linear() {
             let (of_each, of_native) =
                 (scores(case, &each, &case.pairs, &method), scores(case, &native, &case.pairs, &method));
             for &edge in native.edges() {
@@ -238,6 +249,52 @@ fn a_native_slot_scores_the_sum_of_the_heads_that_share_it() {
         }
         if spec.group() == 1 {
             assert_eq!(each.edges(), native.edges(), "{}", case.name);
+        }
+    });
+}
+
+const ALL_RULES: Rules = Rules { norms: true, activations: true, products: true, patterns: true };
+
+/// Makes the embedding a leaf that requires gradients.
+struct Leaf(Tensor); // [batch, pos, d_model]
+
+impl Tap for Leaf {
+    fn wants(&self, site: Site) -> bool {
+        site == Site::TokenEmbedding
+    }
+
+    fn at(&mut self, _: Site, value: Tensor) -> Tensor {
+        self.0 = value.detach().set_requires_grad(true);
+        self.0.shallow_clone()
+    }
+}
+
+/// Every way from the input to the logits leaves it by one edge, so the scores of its edges add up to the derivative along
+/// the difference of the embeddings; and rules change no value, only derivatives.
+#[test]
+fn relp_without_rules_is_eap_and_under_rules_the_edges_of_the_input_add_up_to_the_derivative() {
+    with_each_in(Dtype::F64, |case| {
+        let graph = graph(case, KvSlots::PerQueryHead);
+        let (model, pair) = (&case.loaded.model, &case.pairs[..1]);
+        let eap = scores(case, &graph, pair, &Method::Eap);
+        let batch = batches(model, pair, 1, Prefix::Recomputed).remove(0);
+        let true_logits = tch::no_grad(|| model.forward(Start::Tokens(&batch.clean), &Pass::LAST, &mut NoTap));
+        for rules in [Rules::default(), relp::DEFAULT, ALL_RULES] {
+            let ours = scores(case, &graph, pair, &Method::Relp(relp::Options { rules }));
+            if rules == Rules::default() {
+                assert_eq!(ours, eap, "{}", case.name);
+            }
+            let mut leaf = Leaf(Tensor::new());
+            let logits = model.forward(Start::Tokens(&batch.clean), &Pass { rules, ..Pass::LAST }, &mut leaf); // [1, 1, vocab]
+            let off = (&logits - &true_logits).abs().max().double_value(&[]);
+            assert!(off < 1e-9, "{}, {rules:?}: the logits are {off} off", case.name);
+            let metric = per_pair(METRIC, &logits.squeeze_dim(1), &batch, None).sum(Kind::Double); // []
+            let slope = Tensor::run_backward(&[metric], &[&leaf.0], false, false).remove(0); // [1, pos, d_model]
+            let corrupt = Activations::record(model, &batch.corrupt, None).embedding;
+            let along = ((leaf.0.detach() - corrupt) * slope).sum(Kind::Double).double_value(&[]);
+            let sum: f64 = ours.values.row(0).iter().map(|&score| f64::from(score)).sum();
+            let size: f64 = ours.values.row(0).iter().map(|&score| f64::from(score).abs()).sum();
+            assert!((sum - along).abs() < 1e-6 * size.max(1.0), "{}, {rules:?}: {sum}, {along}", case.name);
         }
     });
 }
@@ -312,9 +369,9 @@ fn gradients_agree_with_finite_differences() {
                     let [before, after] = [0, 1].map(|side| {
                         let amount = changes[side].get(source as i64);
                         let mut shift = Shift { slot, amount: &amount, slots: slots as i64 };
-                        let pass = Pass { past: None, read: Read::Last };
-                        let logits = tch::no_grad(|| model.forward(Start::Tokens(&batch.clean), &pass, &mut shift))
-                            .squeeze_dim(1);
+                        let logits =
+                            tch::no_grad(|| model.forward(Start::Tokens(&batch.clean), &Pass::LAST, &mut shift))
+                                .squeeze_dim(1);
                         per_pair(METRIC, &logits, &batch, None).double_value(&[0])
                     });
                     // A step towards the corrupt activation lowers the metric where the edge helps.

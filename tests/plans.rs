@@ -14,7 +14,7 @@ use penjing::intervene::run::{Donor, PlanTap, Supplies, run_plan};
 use penjing::model::site::Site;
 use penjing::model::spec::{Layer, Spec};
 use penjing::model::tap::{NoTap, Tap};
-use penjing::model::{KeepPast, Model, Pass, Past, Read, Start};
+use penjing::model::{KeepPast, Model, Pass, Past, Start};
 use std::sync::Mutex;
 use tch::{Device, Kind, Tensor};
 
@@ -340,7 +340,7 @@ fn a_pass_over_a_suffix_gives_what_the_whole_pass_gives() {
         let (whole, _) = run_plan(&plan(text), &model.spec, &prompts(), &supplies, forward).expect(text);
         let past = prefix(&model, 3);
         let suffix = tokens().narrow(1, 3, 3);
-        let pass = Pass { past: Some(&past), read: Read::Last };
+        let pass = Pass::after(Some(&past));
         let forward = |mut tap: &mut dyn Tap| model.forward(Start::Tokens(&suffix), &pass, &mut tap);
         let (shared, receipt) = run_plan(&plan(text), &model.spec, &prompts(), &supplies, forward).expect(text);
         assert!(largest_difference(&whole, &shared) < 1e-5, "{text}");
@@ -359,7 +359,8 @@ fn a_tap_follows_passes_beyond_the_prompt() {
     let mut keep = KeepPast::default();
     let _ = model.forward(Start::Tokens(&tokens().narrow(1, 0, 4)), &Pass::LAST, &mut (&mut tap, &mut keep));
     tap.end = 6;
-    let pass = Pass { past: Some(&keep.finish()), read: Read::Last };
+    let past = keep.finish();
+    let pass = Pass::after(Some(&past));
     let _ = model.forward(Start::Tokens(&tokens().narrow(1, 4, 2)), &pass, &mut tap);
     assert_eq!(tap.finish().expect("a receipt").entries[0].positions, [3, 4, 5]);
 }
@@ -370,7 +371,7 @@ fn an_edit_that_touches_less_than_it_says_is_an_error() {
     let past = prefix(&model, 3);
     let suffix = |text: &str| {
         let mut tap = PlanTap::new(&plan(text), &model.spec, &prompts(), &supplies, None).expect(text);
-        let pass = Pass { past: Some(&past), read: Read::Last };
+        let pass = Pass::after(Some(&past));
         let _ = model.forward(Start::Tokens(&tokens().narrow(1, 3, 3)), &pass, &mut tap);
         tap.finish()
     };

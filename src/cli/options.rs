@@ -5,6 +5,7 @@ use super::work::BOS_ASKED;
 use clap::Args;
 use penjing::circuit::file::Options;
 use penjing::graph::KvSlots;
+use penjing::model::Rules;
 use penjing::score::{Method, Settings, eap_ig};
 use std::path::PathBuf;
 
@@ -48,6 +49,9 @@ pub struct Scoring {
     /// Which end of the line from corrupt to clean eap-ig includes
     #[arg(long, value_enum, default_value = "corrupt")]
     pub endpoints: EndpointsArgument,
+    /// What relp takes for constant: none, or some of ln, identity, half and attention
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["ln", "identity", "half"], value_name = "RULES")]
+    pub rules: Vec<RuleArgument>,
     /// Pairs run at once (default: as many as are fast and fit into --memory)
     #[arg(long, value_name = "N")]
     pub batch: Option<usize>,
@@ -57,6 +61,19 @@ pub struct Scoring {
 pub enum EndpointsArgument {
     Corrupt,
     Clean,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq)]
+pub enum RuleArgument {
+    None,
+    /// The scale of norms
+    Ln,
+    /// The ratio of an activation's output to its input
+    Identity,
+    /// Half of each product
+    Half,
+    /// Attention patterns
+    Attention,
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq)]
@@ -104,12 +121,24 @@ impl From<KvArgument> for KvSlots {
 impl Scoring {
     /// # Errors
     /// An unknown method, with the nearest one.
-    pub fn method(&self, seed: u64) -> Result<Method, penjing::Error> {
+    pub fn method(&self, seed: u64) -> anyhow::Result<Method> {
         let endpoints = match self.endpoints {
             EndpointsArgument::Corrupt => eap_ig::Endpoints::Corrupt,
             EndpointsArgument::Clean => eap_ig::Endpoints::Clean,
         };
-        Ok(Method::parse(&self.method, &Settings { steps: self.steps, endpoints, seed })?)
+        let rule = |rule| self.rules.contains(&rule);
+        if rule(RuleArgument::None) && self.rules.len() > 1 {
+            let message = "--rules none leaves no place for others".to_owned();
+            return Err(Usage { message, hint: "leave `none` out, or the others".into() }.into());
+        }
+        let rules = Rules {
+            norms: rule(RuleArgument::Ln),
+            activations: rule(RuleArgument::Identity),
+            products: rule(RuleArgument::Half),
+            patterns: rule(RuleArgument::Attention),
+        };
+        Ok(Method::parse(&self.method, &Settings { steps: self.steps, endpoints, seed, rules })
+            .map_err(penjing::Error::from)?)
     }
 }
 

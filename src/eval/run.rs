@@ -17,7 +17,7 @@ use crate::measure::sources::{Activations, heads_from_z};
 use crate::model::site::Site;
 use crate::model::spec::{Branch, Layer};
 use crate::model::tap::Tap;
-use crate::model::{Model, Pass, Past, Read, Start};
+use crate::model::{Model, Pass, Past, Start};
 use tch::Tensor;
 
 /// A corrupt run, whose values the missing edges carry.
@@ -39,7 +39,7 @@ pub(super) fn logits(
     let shape = [dimensions.sources() as i64, corrupt.run.embedding.numel() as i64];
     let now_minus_corrupt = Tensor::zeros(shape, (model.kind(), model.device)); // [source, batch · pos · d_model]
     let mut tap = CircuitTap { kept, corrupt, batch: batch.len() as i64, model, dimensions, now_minus_corrupt };
-    model.forward(Start::Tokens(&batch.clean), &Pass { past, read: Read::Last }, &mut tap).squeeze_dim(1)
+    model.forward(Start::Tokens(&batch.clean), &Pass::after(past), &mut tap).squeeze_dim(1)
 }
 
 /// The edges of a circuit as matrices, a destination's row marking its sources.

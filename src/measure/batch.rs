@@ -5,7 +5,7 @@
 //! is zero, and one prefix pass serves the clean run, the corrupt run and every step in between.
 
 use crate::dataset::TokenPair;
-use crate::model::{KeepPast, Model, Past, Start};
+use crate::model::{KeepPast, Model, Pass, Past, Start};
 use tch::{Device, Tensor};
 
 /// Some pairs of one length as tensors.
@@ -50,7 +50,7 @@ impl Batch {
         let prefix = self.prefix.as_ref()?;
         let _no_grad = tch::no_grad_guard();
         let mut keep = KeepPast::default();
-        let _ = model.blocks(Start::Tokens(prefix), None, &mut keep);
+        let _ = model.blocks(Start::Tokens(prefix), &Pass::LAST, &mut keep);
         Some(keep.finish())
     }
 }

@@ -10,7 +10,7 @@ use crate::graph::Dimensions;
 use crate::model::site::Site;
 use crate::model::spec::Layer;
 use crate::model::tap::Tap;
-use crate::model::{Model, Pass, Past, Read, Start};
+use crate::model::{Model, Pass, Past, Start};
 use tch::Tensor;
 
 /// Keeps, without gradients, what the sources wrote and what the destinations read.
@@ -76,7 +76,7 @@ impl Activations {
             head_sums: model.spec.placement.after(),
             last_layer: Layer(model.spec.layers.saturating_sub(1)),
         };
-        let logits = model.forward(Start::Tokens(tokens), &Pass { past, read: Read::Last }, &mut keep);
+        let logits = model.forward(Start::Tokens(tokens), &Pass::after(past), &mut keep);
         Activations { logits: logits.squeeze_dim(1), ..keep.kept }
     }
 

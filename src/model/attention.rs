@@ -2,6 +2,7 @@
 
 use super::forward::{Past, see};
 use super::grid::Grid;
+use super::rules::Rules;
 use super::site::Site;
 use super::spec::{Branch, Layer, QueryKeyNorm, Spec};
 use super::tap::Tap;
@@ -13,6 +14,7 @@ pub(super) struct Context<'a> {
     pub spec: &'a Spec,
     pub grid: &'a Grid,
     pub past: Option<&'a Past>,
+    pub rules: Rules,
     /// Added to what queries and keys read: `[pos, d_model]`.
     pub shortformer: Option<&'a Tensor>,
 }
@@ -27,12 +29,15 @@ pub(super) fn attention(
 ) -> Tensor {
     let spec = context.spec;
     let split = Branch::ALL.iter().any(|&branch| tap.wants(Site::AttentionIn(layer, branch)));
-    let shared = (!split).then(|| block.attention_norm.apply(&residual.unsqueeze(2))); // [batch, pos, 1, d_model]
+    let shared = (!split).then(|| block.attention_norm.apply_under(context.rules, &residual.unsqueeze(2))); // [batch, pos, 1, d_model]
     let [query, key, value] = Branch::ALL.map(|branch| {
         let normed = match &shared {
             Some(normed) => normed.shallow_clone(),
             // A view of its own: its gradient is that of this branch, not of the whole residual stream.
-            None => block.attention_norm.apply(&see(tap, Site::AttentionIn(layer, branch), residual.unsqueeze(2))),
+            None => {
+                let input = see(tap, Site::AttentionIn(layer, branch), residual.unsqueeze(2));
+                block.attention_norm.apply_under(context.rules, &input)
+            }
         }; // [batch, pos, 1 | head, d_model]
         let projected = projected(block, context, layer, branch, normed, tap); // [batch, pos, head or kv_head, d_head]
         let (projected, past) = per_query_head(context, layer, branch, projected, tap);
@@ -56,7 +61,7 @@ pub(super) fn attention(
         block.attention_out.apply(&z.flatten(2, 3))
     };
     let sum = see(tap, Site::HeadSum(layer), sum);
-    see(tap, Site::AttentionOut(layer), block.attention_after.apply(&sum))
+    see(tap, Site::AttentionOut(layer), block.attention_after.apply_under(context.rules, &sum))
 }
 
 /// `z[head] · W_O[head]` for every head: `[batch, pos, head, d_model]`.
@@ -140,7 +145,7 @@ fn turned(block: &Block, context: &Context, layer: Layer, branch: Branch, x: Ten
     let attention = &context.spec.attention;
     let normed = match &block.query_key_norm {
         None => x,
-        Some(norms) => head_norm(&norms[branch.index()], attention.query_key_norm, &x),
+        Some(norms) => head_norm(&norms[branch.index()], attention.query_key_norm, context.rules, &x),
     };
     match attention.layers[layer.0].rotary {
         None => normed,
@@ -148,14 +153,15 @@ fn turned(block: &Block, context: &Context, layer: Layer, branch: Branch, x: Ten
     }
 }
 
-fn head_norm(norm: &Norm, which: QueryKeyNorm, x: &Tensor) -> Tensor {
+fn head_norm(norm: &Norm, which: QueryKeyNorm, rules: Rules, x: &Tensor) -> Tensor {
     if which != QueryKeyNorm::Whole {
-        return norm.apply(x); // [batch, pos, head, d_head]
+        return norm.apply_under(rules, x); // [batch, pos, head, d_head]
     }
     let (heads, d_head) = (x.size()[2], x.size()[3]);
     // Keys repeated for each query head have the mean square of the keys themselves; only the gain must follow.
     let gain = norm.gain.as_ref().map(|gain| repeated(&gain.view([-1, d_head]), 0, heads).flatten(0, 1));
-    Norm { kind: norm.kind, gain, bias: None, epsilon: norm.epsilon }.apply(&x.flatten(2, 3)).view_as(x)
+    let whole = Norm { kind: norm.kind, gain, bias: None, epsilon: norm.epsilon };
+    whole.apply_under(rules, &x.flatten(2, 3)).view_as(x)
 }
 
 /// Softmax attention: `[batch, pos, head, d_head]`.
@@ -172,5 +178,6 @@ fn mix(context: &Context, layer: Layer, query: &Tensor, key: &Tensor, value: &Te
         scores = scores.masked_fill(hidden, f64::NEG_INFINITY);
     }
     let pattern = see(tap, Site::Pattern(layer), scores.softmax(-1, None::<Kind>)); // [batch, head, query, key]
+    let pattern = if context.rules.patterns { pattern.detach() } else { pattern };
     pattern.matmul(&value).transpose(1, 2) // [batch, pos, head, d_head]
 }

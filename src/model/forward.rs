@@ -2,6 +2,7 @@
 
 use super::attention::{Context, attention};
 use super::grid::Grid;
+use super::rules::Rules;
 use super::site::Site;
 use super::spec::{Activation, Branch, Layer, Positions};
 use super::tap::Tap;
@@ -28,13 +29,23 @@ pub struct Pass<'a> {
     /// Keys and values of the positions before this pass's first one.
     pub past: Option<&'a Past>,
     pub read: Read,
+    /// How gradients are taken, if any are.
+    pub rules: Rules,
 }
 
 impl Pass<'_> {
     /// A whole prompt, logits at its last position.
-    pub const LAST: Pass<'static> = Pass { past: None, read: Read::Last };
+    pub const LAST: Pass<'static> = Pass::after(None);
     /// A whole prompt, logits everywhere.
-    pub const ALL: Pass<'static> = Pass { past: None, read: Read::All };
+    pub const ALL: Pass<'static> = Pass { read: Read::All, ..Pass::LAST };
+}
+
+impl<'a> Pass<'a> {
+    /// What follows a prefix, logits at its last position.
+    pub const fn after(past: Option<&'a Past>) -> Pass<'a> {
+        let rules = Rules { norms: false, activations: false, products: false, patterns: false };
+        Pass { past, read: Read::Last, rules }
+    }
 }
 
 /// Keys and values of a prefix as projected, one `[batch, prefix, kv_head, d_head]` a layer.
@@ -64,19 +75,19 @@ impl Model {
     ///
     /// The caller keeps token ids below `spec.vocab` and the prompt (with its past) within `spec.context`.
     pub fn forward(&self, start: Start, pass: &Pass, tap: &mut impl Tap) -> Tensor {
-        let residual = self.blocks(start, pass.past, tap); // [batch, pos, d_model]
-        self.read(&residual, pass.read, tap)
+        let residual = self.blocks(start, pass, tap); // [batch, pos, d_model]
+        self.read(&residual, pass, tap)
     }
 
     /// The logits `[batch, read positions, vocab_out]` of the residual stream `[batch, pos, d_model]` after the last block.
-    pub fn read(&self, residual: &Tensor, read: Read, tap: &mut impl Tap) -> Tensor {
+    pub fn read(&self, residual: &Tensor, pass: &Pass, tap: &mut impl Tap) -> Tensor {
         let last = residual.size()[1] - 1;
-        let read = match read {
+        let read = match pass.read {
             Read::Last => residual.narrow(1, last, 1), // [batch, 1, d_model]
             Read::All => residual.alias(),
         };
         let read = see(tap, Site::FinalIn, read);
-        let normed = self.weights.final_norm.apply(&read); // [batch, read, d_model]
+        let normed = self.weights.final_norm.apply_under(pass.rules, &read); // [batch, read, d_model]
         let logits = self.weights.unembedding.apply(&normed); // [batch, read, vocab_out]
         let logits = match self.spec.logit_cap {
             Some(cap) => (logits / cap).tanh() * cap,
@@ -86,12 +97,12 @@ impl Model {
     }
 
     /// Runs the blocks alone: the residual stream `[batch, pos, d_model]` after the last.
-    pub fn blocks(&self, start: Start, past: Option<&Past>, tap: &mut impl Tap) -> Tensor {
+    pub fn blocks(&self, start: Start, pass: &Pass, tap: &mut impl Tap) -> Tensor {
         let (first, residual) = match start {
-            Start::Tokens(tokens) => (0, self.embed(tokens, past, tap)),
+            Start::Tokens(tokens) => (0, self.embed(tokens, pass.past, tap)),
             Start::Residual { layer, value } => (layer.0, value),
         };
-        self.some_blocks(first..self.spec.layers, residual, past, tap)
+        self.some_blocks(first..self.spec.layers, residual, pass, tap)
     }
 
     /// Runs some of the blocks on the residual stream `[batch, pos, d_model]` that enters the first of them.
@@ -99,19 +110,20 @@ impl Model {
         &self,
         layers: std::ops::Range<usize>,
         mut residual: Tensor,
-        past: Option<&Past>,
+        pass: &Pass,
         tap: &mut impl Tap,
     ) -> Tensor {
         if layers.is_empty() {
             return residual;
         }
-        let pos = residual.size()[1];
+        let (pos, past) = (residual.size()[1], pass.past);
         let grid = Grid::new(&self.spec, past.map_or(0, Past::len), pos, self.device);
         let shortformer = match self.spec.positions {
             Positions::Shortformer => self.positions(past, pos), // [pos, d_model]
             Positions::Learned | Positions::InAttention => None,
         };
-        let context = Context { spec: &self.spec, grid: &grid, past, shortformer: shortformer.as_ref() };
+        let context =
+            Context { spec: &self.spec, grid: &grid, past, rules: pass.rules, shortformer: shortformer.as_ref() };
         for layer in layers {
             residual = block_forward(&self.weights.blocks[layer], &context, Layer(layer), residual, tap);
         }
@@ -143,22 +155,36 @@ fn block_forward(block: &Block, context: &Context, layer: Layer, residual: Tenso
     let Some((mlp, choices)) = block.mlp.as_ref().zip(context.spec.mlp) else {
         return see(tap, Site::BlockOut(layer), middle);
     };
+    let rules = context.rules;
     // An alias is a node of its own: its gradient is that of the MLP branch alone.
     let input = if context.spec.parallel { residual.alias() } else { middle.alias() };
-    let input = mlp.norm.apply(&see(tap, Site::MlpIn(layer), input)); // [batch, pos, d_model]
+    let input = mlp.norm.apply_under(rules, &see(tap, Site::MlpIn(layer), input)); // [batch, pos, d_model]
     let after = match &mlp.gate {
         None => {
             let before = see(tap, Site::MlpPre(layer), mlp.input.apply(&input)); // [batch, pos, d_mlp]
-            activate(choices.activation, &before)
+            activate_under(rules, choices.activation, &before)
         }
         Some(gate) => {
             let before = see(tap, Site::MlpPre(layer), gate.apply(&input)); // [batch, pos, d_mlp]
-            activate(choices.activation, &before) * mlp.input.apply(&input)
+            product_under(rules, &activate_under(rules, choices.activation, &before), &mlp.input.apply(&input))
         }
     };
     let after = see(tap, Site::MlpPost(layer), after); // [batch, pos, d_mlp]
-    let added = see(tap, Site::MlpOut(layer), mlp.after.apply(&mlp.output.apply(&after))); // [batch, pos, d_model]
+    let added = see(tap, Site::MlpOut(layer), mlp.after.apply_under(rules, &mlp.output.apply(&after))); // [batch, pos, d_model]
     see(tap, Site::BlockOut(layer), middle + added)
+}
+
+fn activate_under(rules: Rules, activation: Activation, x: &Tensor) -> Tensor {
+    if !rules.activations {
+        return activate(activation, x);
+    }
+    // Where x is 0 the ratio is the limit.
+    let safe = x.detach().where_scalarother(&x.abs().gt(1e-6), 1e-6);
+    x * (activate(activation, &safe) / safe)
+}
+
+fn product_under(rules: Rules, a: &Tensor, b: &Tensor) -> Tensor {
+    if rules.products { (a * b.detach() + a.detach() * b) * 0.5 } else { a * b }
 }
 
 fn activate(activation: Activation, x: &Tensor) -> Tensor {
@@ -199,5 +225,60 @@ impl Tap for KeepPast {
             _ => {}
         }
         value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::spec::NormKind;
+    use crate::model::weights::Norm;
+    use tch::Kind;
+
+    const ALL: Rules = Rules { norms: true, activations: true, products: true, patterns: true };
+
+    /// The derivative at `x` `[3]` of the sum of what `of` gives, each part of it weighted differently.
+    fn slope(x: &[f64], of: impl Fn(&Tensor) -> Tensor) -> Vec<f64> {
+        let x = Tensor::from_slice(x).set_requires_grad(true);
+        let weighted = (of(&x) * Tensor::from_slice(&[1.0, 2.0, -4.0])).sum(Kind::Double);
+        Vec::try_from(Tensor::run_backward(&[weighted], &[&x], false, false).remove(0)).unwrap()
+    }
+
+    #[track_caller]
+    fn check(found: &[f64], expected: &[f64]) {
+        for (a, b) in found.iter().zip(expected) {
+            assert!((a - b).abs() < 1e-9, "{found:?} instead of {expected:?}");
+        }
+    }
+
+    #[test]
+    fn an_activation_is_its_input_times_a_constant() {
+        let silu = |x: f64| x / (1.0 + (-x).exp());
+        let found = slope(&[0.5, -2.0, 3.0], |x| activate_under(ALL, Activation::Silu, x));
+        check(&found, &[silu(0.5) / 0.5, 2.0 * silu(-2.0) / -2.0, -4.0 * silu(3.0) / 3.0]);
+        // At 0 the ratio of a ReLU has no limit but those of smooth activations have: a half.
+        let at_zero = slope(&[0.0, 0.0, 0.0], |x| activate_under(ALL, Activation::Silu, x));
+        for (found, weight) in at_zero.iter().zip([1.0, 2.0, -4.0]) {
+            assert!((found - 0.5 * weight).abs() < 1e-5, "{at_zero:?}");
+        }
+    }
+
+    #[test]
+    fn each_factor_gets_half() {
+        let other = Tensor::from_slice(&[3.0, 5.0, 7.0]);
+        check(&slope(&[1.0, 1.0, 1.0], |x| product_under(ALL, x, &other)), &[1.5, 5.0, -14.0]);
+        check(&slope(&[1.0, 1.0, 1.0], |x| product_under(ALL, &other, x)), &[1.5, 5.0, -14.0]);
+        check(&slope(&[1.0, 2.0, 3.0], |x| product_under(ALL, x, x)), &[1.0, 4.0, -12.0]);
+    }
+
+    #[test]
+    fn the_scale_of_a_norm_is_constant() {
+        let norm = |kind| Norm { kind, gain: Some(Tensor::from_slice(&[2.0, 1.0, 0.5])), bias: None, epsilon: 0.0 };
+        // The mean square of (1, 1, 2) is 2; weights times gains are (2, 2, -2).
+        let found = slope(&[1.0, 1.0, 2.0], |x| norm(NormKind::Rms).apply_under(ALL, x));
+        check(&found, &[2.0, 2.0, -2.0].map(|weight| weight / 2f64.sqrt()));
+        // The variance of (0, 0, 3) is 2; the mean of the weights, 2/3, goes out.
+        let found = slope(&[0.0, 0.0, 3.0], |x| norm(NormKind::LayerNorm).apply_under(ALL, x));
+        check(&found, &[2.0, 2.0, -2.0].map(|weight| (weight - 2.0 / 3.0) / 2f64.sqrt()));
     }
 }

@@ -6,6 +6,7 @@
 pub mod hub;
 #[cfg(feature = "hub")]
 pub mod pull;
+pub mod rules;
 pub mod site;
 pub mod spec;
 
@@ -34,5 +35,6 @@ pub mod weights;
 pub use forward::{KeepPast, Pass, Past, Read, Start};
 #[cfg(feature = "torch")]
 pub use load::{Dtype, LoadOptions, Loaded, ModelError, load, load_with};
+pub use rules::Rules;
 #[cfg(feature = "torch")]
 pub use weights::Model;

@@ -3,6 +3,7 @@
 //! Matrices stay in the type and, where possible, in the memory of their file; what is computed with them is f32 (f64 if
 //! they are kept in f64, to tell rounding from mistakes). A half precision matrix is widened at each use, which costs a fraction of the product and keeps 2 bytes a number in memory.
 
+use super::rules::Rules;
 use super::safetensors::TensorFiles;
 use super::spec::{Branch, NormKind, Spec};
 use std::path::PathBuf;
@@ -118,6 +119,24 @@ impl Norm {
         } // [.., width]
     }
 
+    /// The same value; what the gradient takes for constant is up to the rules.
+    pub fn apply_under(&self, rules: Rules, x: &Tensor) -> Tensor {
+        if !rules.norms || self.kind == NormKind::None {
+            return self.apply(x);
+        }
+        let x = self.centred(x);
+        let scaled = self.with_gain(&x * self.inverse_size(&x).detach()); // [.., width]
+        match &self.bias {
+            Some(bias) => scaled + bias,
+            None => scaled,
+        }
+    }
+
+    /// `x` less its mean, in a LayerNorm.
+    fn centred(&self, x: &Tensor) -> Tensor {
+        if self.kind == NormKind::LayerNorm { x - x.mean_dim(-1, true, None::<Kind>) } else { x.shallow_clone() }
+    }
+
     fn with_gain(&self, unit: Tensor) -> Tensor {
         match &self.gain {
             Some(gain) => unit * gain,
@@ -134,17 +153,16 @@ impl Norm {
     /// its input.
     ///
     /// s·(r − x̂ · mean(r x̂)) with r = gain ∘ g, for LayerNorm with r and x centred first.
-    pub fn pull_back(&self, x: &Tensor, gradient: Tensor) -> Tensor {
+    pub fn pull_back(&self, rules: Rules, x: &Tensor, gradient: Tensor) -> Tensor {
         if self.kind == NormKind::None {
             return gradient;
         }
-        let mut raw = self.with_gain(gradient); // [.., rows, width]
-        let mut x = x.shallow_clone(); // [rows, width]
-        if self.kind == NormKind::LayerNorm {
-            x = &x - x.mean_dim(-1, true, None::<Kind>);
-            raw = &raw - raw.mean_dim(-1, true, None::<Kind>);
-        }
+        let raw = self.centred(&self.with_gain(gradient)); // [.., rows, width]
+        let x = self.centred(x); // [rows, width]
         let scale = self.inverse_size(&x); // [rows, 1]
+        if rules.norms {
+            return raw * scale;
+        }
         let unit = x * &scale; // [rows, width]
         let along = (&raw * &unit).mean_dim(-1, true, None::<Kind>); // [.., rows, 1]
         (raw - unit * along) * scale
@@ -155,20 +173,16 @@ impl Norm {
     pub fn part_of(&self, x: &Tensor, part: &Tensor) -> Tensor {
         match self.kind {
             NormKind::None => part.shallow_clone(),
-            NormKind::Rms => self.with_gain(part * self.inverse_size(x)),
-            NormKind::LayerNorm => {
-                let centred = |x: &Tensor| x - x.mean_dim(-1, true, None::<Kind>);
-                self.with_gain(centred(part) * self.inverse_size(&centred(x)))
-            }
+            _ => self.with_gain(self.centred(part) * self.inverse_size(&self.centred(x))),
         }
     }
 
     /// The Jacobian at `x` `[rows, width]` times small changes of the input `[.., rows, width]`: the changes of the output
     /// to first order.
-    pub fn push_forward(&self, x: &Tensor, change: &Tensor) -> Tensor {
+    pub fn push_forward(&self, rules: Rules, x: &Tensor, change: &Tensor) -> Tensor {
         // The Jacobian without its gain is symmetric, so it is that of the pull-back.
         let without_gain = Norm { kind: self.kind, gain: None, bias: None, epsilon: self.epsilon };
-        self.with_gain(without_gain.pull_back(x, change.shallow_clone()))
+        self.with_gain(without_gain.pull_back(rules, x, change.shallow_clone()))
     }
 }
 

@@ -7,7 +7,7 @@ use crate::measure::memory::{Division, rows_side_by_side};
 use crate::measure::sources::heads_from_z;
 use crate::model::spec::Layer;
 use crate::model::tap::NoTap;
-use crate::model::{Past, Read};
+use crate::model::{Pass, Past, Rules};
 use ndarray::Array2;
 use std::time::Instant;
 use tch::{Kind, Tensor};
@@ -64,7 +64,14 @@ fn measure(problem: &Problem, division: &Division, batch: &Batch, side_by_side: 
         let nothing = || (0..spec.layers).map(|_| Tensor::zeros(shape, (model.kind(), model.device))).collect();
         Past { keys: nothing(), values: nothing() }
     });
-    let run = Run { problem, batch, past: past.as_ref(), stretch: division.stretch, passes: division.passes };
+    let run = Run {
+        problem,
+        batch,
+        past: past.as_ref(),
+        stretch: division.stretch,
+        passes: division.passes,
+        rules: Rules::default(),
+    };
     let mut residual = tch::no_grad(|| model.embed(&batch.clean, run.past, &mut NoTap)); // [batch, pos, d_model]
     let tokens = residual.size()[0] * residual.size()[1];
     if side_by_side {
@@ -79,14 +86,16 @@ fn measure(problem: &Problem, division: &Division, batch: &Batch, side_by_side: 
             };
             Past { keys: many(&past.keys), values: many(&past.values) }
         });
-        tch::no_grad(|| model.some_blocks(middle..middle + 1, residual.shallow_clone(), repeated.as_ref(), &mut NoTap))
+        tch::no_grad(|| {
+            model.some_blocks(middle..middle + 1, residual.shallow_clone(), &Pass::after(repeated.as_ref()), &mut NoTap)
+        })
     };
     let (first, _) = timed(|| run_of_copies(&residual));
     let (block, _) = timed(|| run_of_copies(&residual));
     let residual = residual.narrow(0, 0, batch.len() as i64); // [batch, pos, d_model]
     let first_touch = (first - block).max(0.0);
-    let _ = tch::no_grad(|| model.read(&residual, Read::Last, &mut NoTap));
-    let (logits, _) = timed(|| tch::no_grad(|| model.read(&residual, Read::Last, &mut NoTap)));
+    let _ = tch::no_grad(|| model.read(&residual, &Pass::LAST, &mut NoTap));
+    let (logits, _) = timed(|| tch::no_grad(|| model.read(&residual, &Pass::LAST, &mut NoTap)));
     let block = block * share;
     if side_by_side {
         return Parts { block, backward: 0.0, logits, contraction: 0.0, expansion: 0.0, first_touch };

@@ -15,7 +15,7 @@ use crate::measure::sources::Activations;
 use crate::model::site::Site;
 use crate::model::spec::{Head, Layer};
 use crate::model::tap::Tap;
-use crate::model::{Pass, Past, Read, Start};
+use crate::model::{Pass, Past, Start};
 use ndarray::Array2;
 use tch::{Kind, Tensor};
 
@@ -118,7 +118,7 @@ fn score_batch(run: &Run, progress: &mut dyn FnMut(f64)) -> Array2<f64> {
             let past = run.past.map(|past| repeat(past, count));
             let slots = slot.branch().map_or(1, |branch| graph.dimensions.slots(Layer(0), branch).1 as i64);
             let mut shift = Shift { slot, amount, slots };
-            let pass = Pass { past: past.as_ref(), read: Read::Last };
+            let pass = Pass::after(past.as_ref());
             let logits = model.forward(start, &pass, &mut shift).squeeze_dim(1).view([count, rows, -1]); // [edge, batch, vocab]
             for (index, &source) in chunk.iter().enumerate() {
                 let without = run.metric(&logits.get(index as i64), Some(&reference)); // [batch]

@@ -11,10 +11,10 @@
 use super::Run;
 use crate::measure::memory::contracted_rows;
 use crate::measure::sources::{Activations, for_heads};
+use crate::model::Model;
 use crate::model::site::Site;
 use crate::model::spec::{Branch, Layer};
 use crate::model::tap::Tap;
-use crate::model::{Model, Read};
 use ndarray::Array2;
 use tch::{Kind, Tensor};
 
@@ -82,14 +82,14 @@ impl Tap for Replace {
 /// The residual stream that enters each stretch of layers when the model runs on the clean prompts with an edit.
 pub(super) fn entering(run: &Run, edit: &mut impl Tap) -> Vec<Tensor> {
     let _no_grad = tch::no_grad_guard();
-    let (model, past) = (run.problem.model, run.past);
-    let mut residual = model.embed(&run.batch.clean, past, edit); // [batch, pos, d_model]
+    let model = run.problem.model;
+    let mut residual = model.embed(&run.batch.clean, run.past, edit); // [batch, pos, d_model]
     let mut entering = Vec::new();
     let stretches = stretches(model, run.stretch);
     for (index, layers) in stretches.iter().enumerate() {
         entering.push(residual.shallow_clone());
         if index + 1 < stretches.len() {
-            residual = model.some_blocks(layers.clone(), residual, past, edit);
+            residual = model.some_blocks(layers.clone(), residual, &run.pass(), edit);
         }
     }
     entering
@@ -145,10 +145,10 @@ pub(super) fn of_stretch(
     let model = run.problem.model;
     let start = entering.detach().set_requires_grad(true); // [batch, pos, d_model]
     let mut capture = Capture::new(run);
-    let out = model.some_blocks(stretch, start.shallow_clone(), run.past, &mut (edit, &mut capture)); // [batch, pos, d_model]
+    let out = model.some_blocks(stretch, start.shallow_clone(), &run.pass(), &mut (edit, &mut capture)); // [batch, pos, d_model]
     let goal = match above {
         None => {
-            let logits = model.read(&out, Read::Last, &mut capture).squeeze_dim(1); // [batch, vocab]
+            let logits = model.read(&out, &run.pass(), &mut capture).squeeze_dim(1); // [batch, vocab]
             run.metric(&logits, reference).sum(None::<Kind>)
         }
         Some(gradient) => (out * gradient).sum(None::<Kind>),
@@ -205,7 +205,7 @@ pub(super) fn contract(run: &Run, differences: &Tensor, passes: &[Gradients]) ->
         let arriving = differences.copy();
         for_heads(&arriving, model, dimensions, |layer, change| {
             let sum = pass.layers[layer.0].head_sum.flatten(0, 1); // [batch · pos, d_model]
-            model.weights.blocks[layer.0].attention_after.push_forward(&sum, change)
+            model.weights.blocks[layer.0].attention_after.push_forward(run.rules, &sum, change)
         });
         sums += &contract_mean(run, &arriving, std::slice::from_ref(pass));
     }
@@ -244,7 +244,7 @@ pub(super) fn contract_layer(
     let at_once = contracted_rows(&model.spec) as i64;
     for first in (0..tokens).step_by(at_once as usize) {
         let count = at_once.min(tokens - first);
-        let part = |pass: &&LayerGradients| pull_back(model, layer, pass, first, count);
+        let part = |pass: &&LayerGradients| pull_back(run, layer, pass, first, count);
         let slots = mean(passes.iter().map(part), passes.len()).flatten(1, 2); // [q, k and v slots, count · d_model]
         let differences = differences.narrow(0, 0, before).narrow(1, first, count).flatten(1, 2); // [source, count · d_model]
         add(sums, dimensions.first_slot(layer), &differences.matmul(&slots.tr()));
@@ -274,7 +274,8 @@ fn mean(tensors: impl Iterator<Item = Tensor>, count: usize) -> Tensor {
 
 /// From the gradients at q, k and v to those at the inputs of their slots, for some tokens:
 /// `[q, k and v slots, count, d_model]`.
-fn pull_back(model: &Model, layer: Layer, gradients: &LayerGradients, first: i64, count: i64) -> Tensor {
+fn pull_back(run: &Run, layer: Layer, gradients: &LayerGradients, first: i64, count: i64) -> Tensor {
+    let model = run.problem.model;
     let block = &model.weights.blocks[layer.0];
     let residual = gradients.residual.flatten(0, 1).narrow(0, first, count); // [count, d_model]
     let parts = Branch::ALL.map(|branch| {
@@ -284,7 +285,7 @@ fn pull_back(model: &Model, layer: Layer, gradients: &LayerGradients, first: i64
             1 => weight,
             group => weight.repeat_interleave_self_int(group, 0, None), // [head, d_model, d_head]
         };
-        block.attention_norm.pull_back(&residual, gradient.bmm(&weight.transpose(1, 2))) // [slot, count, d_model]
+        block.attention_norm.pull_back(run.rules, &residual, gradient.bmm(&weight.transpose(1, 2))) // [slot, count, d_model]
     });
     Tensor::cat(&parts, 0)
 }

@@ -1,7 +1,8 @@
 //! The methods: what each is called, what it costs, and the one seam between them and everything else.
 
-use super::{Run, ScoreError, clean_corrupted, eap, eap_ig, eap_ig_activations, exact, ifr, random};
+use super::{Run, ScoreError, clean_corrupted, eap, eap_ig, eap_ig_activations, exact, ifr, random, relp};
 use crate::measure::memory::Needs;
+use crate::model::Rules;
 use ndarray::Array2;
 
 /// How edges are scored.
@@ -11,6 +12,7 @@ pub enum Method {
     EapIg(eap_ig::Options),
     EapIgActivations(eap_ig_activations::Options),
     CleanCorrupted,
+    Relp(relp::Options),
     Exact,
     Ifr,
     Random(random::Options),
@@ -27,11 +29,12 @@ pub struct Listing {
 }
 
 /// Every method, in the order of the documentation.
-pub const METHODS: [&Listing; 7] = [
+pub const METHODS: [&Listing; 8] = [
     &eap::LISTING,
     &eap_ig::LISTING,
     &eap_ig_activations::LISTING,
     &clean_corrupted::LISTING,
+    &relp::LISTING,
     &exact::LISTING,
     &ifr::LISTING,
     &random::LISTING,
@@ -43,6 +46,7 @@ pub struct Settings {
     pub steps: usize,
     pub endpoints: eap_ig::Endpoints,
     pub seed: u64,
+    pub rules: Rules,
 }
 
 /// Passes through the model that a method makes for a batch, for the estimate of its time.
@@ -86,6 +90,11 @@ pub(super) trait Scorer {
         false
     }
 
+    /// How gradients are taken.
+    fn rules(&self) -> Rules {
+        Rules::default()
+    }
+
     /// The options that the scores depend on, as recorded in files.
     fn options(&self) -> Vec<(&'static str, String)> {
         Vec::new()
@@ -106,12 +115,13 @@ impl Method {
     /// # Errors
     /// [`ScoreError::UnknownMethod`].
     pub fn parse(name: &str, settings: &Settings) -> Result<Method, ScoreError> {
-        let &Settings { steps, endpoints, seed } = settings;
+        let &Settings { steps, endpoints, seed, rules } = settings;
         let methods = [
             Method::Eap,
             Method::EapIg(eap_ig::Options { steps, endpoints }),
             Method::EapIgActivations(eap_ig_activations::Options { steps }),
             Method::CleanCorrupted,
+            Method::Relp(relp::Options { rules }),
             Method::Exact,
             Method::Ifr,
             Method::Random(random::Options { seed }),
@@ -128,6 +138,7 @@ impl Method {
             Method::EapIg(options) => options,
             Method::EapIgActivations(options) => options,
             Method::CleanCorrupted => &clean_corrupted::CleanCorrupted,
+            Method::Relp(options) => options,
             Method::Exact => &exact::Exact,
             Method::Ifr => &ifr::Ifr,
             Method::Random(options) => options,

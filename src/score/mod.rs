@@ -13,6 +13,7 @@ mod gradient;
 pub mod ifr;
 pub mod method;
 pub mod random;
+pub mod relp;
 
 use crate::dataset::TokenPair;
 use crate::graph::Graph;
@@ -21,7 +22,7 @@ use crate::measure::batch::{Prefix, batches};
 use crate::measure::memory::{Division, Sizes, halving};
 use crate::measure::{Batch, metric};
 use crate::metric::MetricKind;
-use crate::model::{Model, Past};
+use crate::model::{Model, Pass, Past, Rules};
 pub use error::ScoreError;
 pub use method::{METHODS, Method, Settings};
 use ndarray::Array2;
@@ -154,8 +155,16 @@ fn score_batch(
     part: &mut dyn FnMut(f64),
 ) -> Array2<f64> {
     let past = batch.past(problem.model);
-    let run = Run { problem, batch, past: past.as_ref(), stretch: division.stretch, passes: division.passes };
-    method.scorer().score_batch(&run, part)
+    let scorer = method.scorer();
+    let run = Run {
+        problem,
+        batch,
+        past: past.as_ref(),
+        stretch: division.stretch,
+        passes: division.passes,
+        rules: scorer.rules(),
+    };
+    scorer.score_batch(&run, part)
 }
 
 /// One batch of a problem, with its prefix run.
@@ -167,9 +176,16 @@ struct Run<'a> {
     stretch: usize,
     /// How many passes' gradients are kept to be averaged before they are contracted.
     passes: usize,
+    /// How gradients are taken.
+    rules: Rules,
 }
 
 impl Run<'_> {
+    /// A pass over what follows the prefix.
+    fn pass(&self) -> Pass<'_> {
+        Pass { rules: self.rules, ..Pass::after(self.past) }
+    }
+
     /// The metric of each row from last-position logits `[batch, vocab]`: `[batch]`.
     fn metric(&self, logits: &Tensor, reference: Option<&Tensor>) -> Tensor {
         metric::per_pair(self.problem.metric, logits, self.batch, reference)
