@@ -12,6 +12,7 @@ use penjing::circuit::scores_file;
 use penjing::discover::{self, Goal, MARGIN, Ranking};
 use penjing::eval::{Evidence, evidence};
 use penjing::render::{self, Caption};
+use penjing::score::Method;
 use penjing::task::Split;
 use serde_json::json;
 use std::path::PathBuf;
@@ -65,7 +66,8 @@ pub enum RankArgument {
 }
 
 impl Discover {
-    fn goal(&self) -> anyhow::Result<Goal> {
+    /// What ends the selection; a search that decides for itself which edges stay leaves nothing to select.
+    fn goal(&self, method: &Method) -> anyhow::Result<Goal> {
         let usage = |message: String, hint: &str| Usage { message, hint: hint.to_owned() };
         if self.ablation != "counterfactual" {
             let message = format!("ablation `{}` is not supported", self.ablation);
@@ -81,6 +83,7 @@ impl Discover {
                 let message = format!("--threshold {threshold} is not a positive number");
                 return Err(usage(message, "scores are in units of the metric; `penjing score` shows them").into());
             }
+            _ if let Some(tau) = self.decided(method) => Goal::Threshold(tau),
             _ => match self.faithfulness.unwrap_or(0.9) {
                 target if target > 0.0 && target <= 1.0 => Goal::Faithfulness(target),
                 target => {
@@ -91,7 +94,22 @@ impl Discover {
         })
     }
 
-    fn ranking(&self) -> Ranking {
+    /// The score from which on edges stay, where the method has decided that and nothing else is asked for.
+    fn decided(&self, method: &Method) -> Option<f64> {
+        match method {
+            Method::Acdc(options)
+                if self.faithfulness.is_none() && self.edges.is_none() && self.threshold.is_none() =>
+            {
+                Some(options.tau)
+            }
+            _ => None,
+        }
+    }
+
+    fn ranking(&self, method: &Method) -> Ranking {
+        if self.decided(method).is_some() {
+            return Ranking::Signed;
+        }
         match self.rank {
             RankArgument::Absolute => Ranking::Absolute,
             RankArgument::Signed => Ranking::Signed,
@@ -99,7 +117,7 @@ impl Discover {
         }
     }
 
-    fn selection(&self, goal: Goal, ranked: usize) -> SelectionRecord {
+    fn selection(&self, method: &Method, goal: Goal, ranked: usize) -> SelectionRecord {
         let mut options = Options::new();
         let rule = match goal {
             Goal::Faithfulness(target) => {
@@ -116,7 +134,7 @@ impl Discover {
                 "threshold"
             }
         };
-        options.insert("rank".into(), json!(self.ranking().name()));
+        options.insert("rank".into(), json!(self.ranking(method).name()));
         options.insert("refine".into(), json!(!self.no_refine));
         options.insert("ranked".into(), json!(ranked));
         SelectionRecord { rule: rule.into(), options }
@@ -126,7 +144,8 @@ impl Discover {
 pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
     let subject = &command.subject;
     let start = Instant::now();
-    let (goal, method) = (command.goal()?, command.scoring.method(subject.seed)?);
+    let method = command.scoring.method(subject.seed)?;
+    let goal = command.goal(&method)?;
     let work = Work::load(subject, &command.resources)?;
     let Work { task, loaded, graph, .. } = &work;
     if let Goal::Edges(edges) = goal {
@@ -144,7 +163,7 @@ pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
     let bench = work.bench("selecting", &scoring_pairs.pairs)?;
     let progress = Progress::text("selecting");
     let selected =
-        discover::discover(graph, &scores, &bench, goal, command.ranking(), !command.no_refine, &mut |text| {
+        discover::discover(graph, &scores, &bench, goal, command.ranking(&method), !command.no_refine, &mut |text| {
             progress.say(text);
         })
         .map_err(penjing::Error::from)?;
@@ -170,7 +189,7 @@ pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
 
     let mut provenance = work.provenance(subject, &method, &scoring_pairs);
     let scores_text = scores_file::to_json(graph, &scores, &provenance).map_err(penjing::Error::from)?;
-    provenance.selection = Some(command.selection(goal, selected.ranked));
+    provenance.selection = Some(command.selection(&method, goal, selected.ranked));
     let caption = Caption {
         title: task.title.clone(),
         subtitle: format!(

@@ -6,7 +6,7 @@ use clap::Args;
 use penjing::circuit::file::Options;
 use penjing::graph::KvSlots;
 use penjing::model::Rules;
-use penjing::score::{Method, Settings, eap_ig};
+use penjing::score::{Method, Settings, acdc, eap_ig};
 use std::path::PathBuf;
 
 /// Which pairs of which task on which model.
@@ -52,6 +52,15 @@ pub struct Scoring {
     /// What relp takes for constant: none, or some of ln, identity, half and attention
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["ln", "identity", "half"], value_name = "RULES")]
     pub rules: Vec<RuleArgument>,
+    /// How much the loss may grow when acdc removes an edge
+    #[arg(long, default_value_t = acdc::Options::default().tau, value_name = "T")]
+    pub tau: f64,
+    /// The loss that acdc keeps from growing
+    #[arg(long, value_enum, default_value = "kl")]
+    pub loss: LossArgument,
+    /// In which order acdc visits the heads of a layer and the sources of a head
+    #[arg(long, value_enum, default_value = "last-first")]
+    pub order: OrderArgument,
     /// Pairs run at once (default: as many as are fast and fit into --memory)
     #[arg(long, value_name = "N")]
     pub batch: Option<usize>,
@@ -74,6 +83,20 @@ pub enum RuleArgument {
     Half,
     /// Attention patterns
     Attention,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq)]
+pub enum LossArgument {
+    /// KL divergence from the clean model
+    Kl,
+    /// Minus the task's metric
+    Metric,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq)]
+pub enum OrderArgument {
+    LastFirst,
+    FirstFirst,
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq)]
@@ -137,7 +160,24 @@ impl Scoring {
             products: rule(RuleArgument::Half),
             patterns: rule(RuleArgument::Attention),
         };
-        Ok(Method::parse(&self.method, &Settings { steps: self.steps, endpoints, seed, rules })
+        if !(self.tau > 0.0 && self.tau.is_finite()) {
+            let message = format!("--tau {} is not a positive number", self.tau);
+            return Err(
+                Usage { message, hint: "it is in nats for --loss kl; the paper takes 0.0575 for ioi".into() }.into()
+            );
+        }
+        let acdc = acdc::Options {
+            tau: self.tau,
+            loss: match self.loss {
+                LossArgument::Kl => acdc::Loss::Kl,
+                LossArgument::Metric => acdc::Loss::Metric,
+            },
+            order: match self.order {
+                OrderArgument::LastFirst => acdc::Order::LastFirst,
+                OrderArgument::FirstFirst => acdc::Order::FirstFirst,
+            },
+        };
+        Ok(Method::parse(&self.method, &Settings { steps: self.steps, endpoints, seed, rules, acdc })
             .map_err(penjing::Error::from)?)
     }
 }

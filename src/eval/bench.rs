@@ -1,15 +1,16 @@
 //! Pairs on which many circuits are run: the clean and the corrupt runs, done once or, where memory is short, at each circuit.
 
 use super::division::{self, Division, Keep};
-use super::run::{Corrupt, Kept, logits};
 use crate::circuit::EdgeMask;
 use crate::dataset::TokenPair;
 use crate::graph::Graph;
 use crate::measure::batch::{Prefix, batches};
+use crate::measure::circuit::{Kept, Setting};
 use crate::measure::memory::{MemoryError, Sizes, halving};
 use crate::measure::sources::Activations;
 use crate::measure::{Batch, metric};
 use crate::metric::MetricKind;
+use crate::model::spec::Layer;
 use crate::model::{Model, Past};
 use std::cell::RefCell;
 use tch::{Kind, Tensor};
@@ -148,7 +149,7 @@ impl<'a> Bench<'a> {
     /// With libtorch's message when the device has not enough memory for a single pair.
     pub fn circuit(&self, mask: &EdgeMask) -> Outcome {
         let _no_grad = tch::no_grad_guard();
-        let kept = Kept::new(self.graph, mask, self.model);
+        let kept = Kept::new(self.graph, mask, self.model, Layer(0));
         let mut outcome = Outcome::of(self.clean.metric.len());
         let mut prepared = self.prepared.borrow_mut();
         let mut after = Vec::with_capacity(prepared.len());
@@ -181,8 +182,15 @@ impl<'a> Bench<'a> {
                 &anew
             }
         };
-        let corrupt = Corrupt { run: &recorded.corrupt, written: recorded.written.as_ref() };
-        let logits = logits(model, self.graph.dimensions, kept, batch, recorded.past.as_ref(), corrupt); // [batch, vocab]
+        let setting = Setting {
+            model,
+            dimensions: self.graph.dimensions,
+            batch,
+            past: recorded.past.as_ref(),
+            corrupt: &recorded.corrupt,
+            written: recorded.written.as_ref(),
+        };
+        let logits = setting.logits(kept); // [batch, vocab]
         measure(self.metric, &logits, batch, &prepared.reference)
     }
 }

@@ -5,7 +5,6 @@ pub mod bench;
 pub mod bootstrap;
 pub mod division;
 pub mod evidence;
-mod run;
 
 pub use bench::{Bench, Outcome};
 pub use evidence::{Evidence, evidence};

@@ -16,6 +16,7 @@
 //! `[source, destination]` matrices.
 
 mod dimensions;
+pub mod mask;
 mod name;
 pub mod scores;
 
@@ -47,6 +48,22 @@ pub enum Slot {
 }
 
 impl Slot {
+    /// The layer it belongs to; none for the logits.
+    pub fn layer(self) -> Option<Layer> {
+        match self {
+            Slot::Head(layer, ..) | Slot::Shared(layer, ..) | Slot::Mlp(layer) => Some(layer),
+            Slot::Logits => None,
+        }
+    }
+
+    /// Its place among the slots of its branch.
+    pub fn head(self) -> Option<Head> {
+        match self {
+            Slot::Head(_, head, _) | Slot::Shared(_, head, _) => Some(head),
+            Slot::Mlp(_) | Slot::Logits => None,
+        }
+    }
+
     pub fn branch(self) -> Option<Branch> {
         match self {
             Slot::Head(_, _, branch) | Slot::Shared(_, _, branch) => Some(branch),

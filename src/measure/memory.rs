@@ -30,7 +30,7 @@ pub struct Needs {
 /// Memory is short, however a run is divided.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
 pub enum MemoryError {
-    #[error("even one pair at a time needs {}, and {} may be used", in_words(*least), in_words(*limit))]
+    #[error("this needs {} even if it is divided as far as it can be, and {} may be used", in_words(*least), in_words(*limit))]
     Limit { least: usize, limit: usize },
     #[error("{device:?} ran out of memory with one pair at a time")]
     Device { device: Device },
@@ -40,7 +40,7 @@ impl Hint for MemoryError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             MemoryError::Limit { .. } => {
-                "give it more with --memory, or take a smaller model or shorter prompts".into()
+                "give it more with --memory, or take a smaller model, shorter prompts or (for acdc) fewer pairs".into()
             }
             MemoryError::Device { .. } => "another process may use the device; otherwise run with --device cpu".into(),
         })

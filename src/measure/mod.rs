@@ -1,6 +1,7 @@
 //! Prompt pairs through the model: batches with a shared prefix, the metric of each pair, and what every node writes.
 
 pub mod batch;
+pub mod circuit;
 pub mod memory;
 pub mod metric;
 pub mod sources;

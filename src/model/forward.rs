@@ -63,6 +63,12 @@ impl Past {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// The same for so many copies of the batch, one after another.
+    pub fn repeat(&self, copies: i64) -> Past {
+        let many = |all: &[Tensor]| all.iter().map(|one| one.repeat([copies, 1, 1, 1])).collect();
+        Past { keys: many(&self.keys), values: many(&self.values) }
+    }
 }
 
 /// Shows a site to the tap, if it wants it.

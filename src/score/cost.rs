@@ -80,12 +80,7 @@ fn measure(problem: &Problem, division: &Division, batch: &Batch, side_by_side: 
     }
     let share = tokens as f64 / (residual.size()[0] * residual.size()[1]) as f64;
     let run_of_copies = |residual: &Tensor| {
-        let repeated = run.past.map(|past| {
-            let many = |all: &[Tensor]| {
-                all.iter().map(|one| one.repeat([residual.size()[0] / one.size()[0], 1, 1, 1])).collect()
-            };
-            Past { keys: many(&past.keys), values: many(&past.values) }
-        });
+        let repeated = run.past.map(|past| past.repeat(residual.size()[0] / batch.len() as i64));
         tch::no_grad(|| {
             model.some_blocks(middle..middle + 1, residual.shallow_clone(), &Pass::after(repeated.as_ref()), &mut NoTap)
         })

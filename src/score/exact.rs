@@ -15,7 +15,7 @@ use crate::measure::sources::Activations;
 use crate::model::site::Site;
 use crate::model::spec::{Head, Layer};
 use crate::model::tap::Tap;
-use crate::model::{Pass, Past, Start};
+use crate::model::{Pass, Start};
 use ndarray::Array2;
 use tch::{Kind, Tensor};
 
@@ -115,7 +115,7 @@ fn score_batch(run: &Run, progress: &mut dyn FnMut(f64)) -> Array2<f64> {
                     Start::Residual { layer: Layer(model.spec.layers), value: clean.last.repeat([count, 1, 1]) }
                 }
             };
-            let past = run.past.map(|past| repeat(past, count));
+            let past = run.past.map(|past| past.repeat(count));
             let slots = slot.branch().map_or(1, |branch| graph.dimensions.slots(Layer(0), branch).1 as i64);
             let mut shift = Shift { slot, amount, slots };
             let pass = Pass::after(past.as_ref());
@@ -128,9 +128,4 @@ fn score_batch(run: &Run, progress: &mut dyn FnMut(f64)) -> Array2<f64> {
         progress((column + 1) as f64 / graph.destinations() as f64);
     }
     sums
-}
-
-fn repeat(past: &Past, times: i64) -> Past {
-    let many = |tensors: &[Tensor]| tensors.iter().map(|tensor| tensor.repeat([times, 1, 1, 1])).collect();
-    Past { keys: many(&past.keys), values: many(&past.values) }
 }

@@ -1,7 +1,9 @@
 //! The methods: what each is called, what it costs, and the one seam between them and everything else.
 
-use super::{Run, ScoreError, clean_corrupted, eap, eap_ig, eap_ig_activations, exact, ifr, random, relp};
-use crate::measure::memory::Needs;
+use super::{
+    Problem, Run, ScoreError, acdc, clean_corrupted, eap, eap_ig, eap_ig_activations, exact, ifr, random, relp,
+};
+use crate::measure::memory::{Division, Needs};
 use crate::model::Rules;
 use ndarray::Array2;
 
@@ -14,6 +16,7 @@ pub enum Method {
     CleanCorrupted,
     Relp(relp::Options),
     Exact,
+    Acdc(acdc::Options),
     Ifr,
     Random(random::Options),
 }
@@ -29,13 +32,14 @@ pub struct Listing {
 }
 
 /// Every method, in the order of the documentation.
-pub const METHODS: [&Listing; 8] = [
+pub const METHODS: [&Listing; 9] = [
     &eap::LISTING,
     &eap_ig::LISTING,
     &eap_ig_activations::LISTING,
     &clean_corrupted::LISTING,
     &relp::LISTING,
     &exact::LISTING,
+    &acdc::LISTING,
     &ifr::LISTING,
     &random::LISTING,
 ];
@@ -47,6 +51,7 @@ pub struct Settings {
     pub endpoints: eap_ig::Endpoints,
     pub seed: u64,
     pub rules: Rules,
+    pub acdc: acdc::Options,
 }
 
 /// Passes through the model that a method makes for a batch, for the estimate of its time.
@@ -105,8 +110,23 @@ pub(super) trait Scorer {
         None
     }
 
+    /// For methods that look at all pairs for each decision; others score batch by batch.
+    fn search(&self) -> Option<&dyn Search> {
+        None
+    }
+
     /// Sums over the pairs of one batch, `[source, destination]`. `part` is told how much of it is done, from 0 to 1.
-    fn score_batch(&self, run: &Run, part: &mut dyn FnMut(f64)) -> Array2<f64>;
+    /// Methods with a search leave it out.
+    fn score_batch(&self, run: &Run, part: &mut dyn FnMut(f64)) -> Array2<f64> {
+        part(1.0);
+        Array2::zeros((run.problem.graph.sources(), run.problem.graph.destinations()))
+    }
+}
+
+/// A method that looks at all pairs for each of its decisions.
+pub(super) trait Search {
+    /// Sums over all pairs, `[source, destination]`.
+    fn search(&self, problem: &Problem, division: &Division, part: &mut dyn FnMut(f64)) -> Array2<f64>;
 }
 
 impl Method {
@@ -115,7 +135,7 @@ impl Method {
     /// # Errors
     /// [`ScoreError::UnknownMethod`].
     pub fn parse(name: &str, settings: &Settings) -> Result<Method, ScoreError> {
-        let &Settings { steps, endpoints, seed, rules } = settings;
+        let &Settings { steps, endpoints, seed, rules, ref acdc } = settings;
         let methods = [
             Method::Eap,
             Method::EapIg(eap_ig::Options { steps, endpoints }),
@@ -123,6 +143,7 @@ impl Method {
             Method::CleanCorrupted,
             Method::Relp(relp::Options { rules }),
             Method::Exact,
+            Method::Acdc(acdc.clone()),
             Method::Ifr,
             Method::Random(random::Options { seed }),
         ];
@@ -140,6 +161,7 @@ impl Method {
             Method::CleanCorrupted => &clean_corrupted::CleanCorrupted,
             Method::Relp(options) => options,
             Method::Exact => &exact::Exact,
+            Method::Acdc(options) => options,
             Method::Ifr => &ifr::Ifr,
             Method::Random(options) => options,
         }

@@ -2,6 +2,7 @@
 //!
 //! A method maps (model, graph, pairs, options) to [`Scores`] and nothing else. Scores are means over pairs.
 
+pub mod acdc;
 pub mod clean_corrupted;
 pub mod cost;
 pub mod eap;
@@ -19,7 +20,7 @@ use crate::dataset::TokenPair;
 use crate::graph::Graph;
 use crate::graph::scores::Scores;
 use crate::measure::batch::{Prefix, batches};
-use crate::measure::memory::{Division, Sizes, halving};
+use crate::measure::memory::{Division, MemoryError, Sizes, halving};
 use crate::measure::{Batch, metric};
 use crate::metric::MetricKind;
 use crate::model::{Model, Pass, Past, Rules};
@@ -67,6 +68,14 @@ impl<'a> Problem<'a> {
         let sizes = Sizes::new(self.model, self.graph.dimensions, self.pairs, self.prefix_for(method));
         let division =
             sizes.divide(method.needs(), self.pairs.len(), self.batch_size, self.memory, self.model.device)?;
+        if method.scorer().search().is_some() {
+            // All pairs are kept, whatever the number that runs at once.
+            let bytes = sizes.peak(method.needs(), self.pairs.len(), 1, 1);
+            if bytes > self.memory {
+                return Err(MemoryError::Limit { least: bytes, limit: self.memory }.into());
+            }
+            return Ok(Division { bytes, ..division });
+        }
         Ok(Division { stretch: self.stretch.unwrap_or(division.stretch), ..division })
     }
 
@@ -105,8 +114,11 @@ pub fn score(problem: &Problem, method: &Method, progress: &mut dyn FnMut(Progre
         return Err(ScoreError::NoSteps { method: method.name() });
     }
     let division = problem.division(method)?;
-    let mut sums = Array2::<f64>::zeros((problem.graph.sources(), problem.graph.destinations()));
     let pairs = problem.pairs.len() as f64;
+    if let Some(search) = method.scorer().search() {
+        return mean(problem, search.search(problem, &division, &mut |share| progress(Progress::Done(share))));
+    }
+    let mut sums = Array2::<f64>::zeros((problem.graph.sources(), problem.graph.destinations()));
     let (progress, done) = (RefCell::new(progress), Cell::new(0.0));
     let tell = |event| (progress.borrow_mut())(event);
     halving(
@@ -126,6 +138,11 @@ pub fn score(problem: &Problem, method: &Method, progress: &mut dyn FnMut(Progre
             tell(Progress::Done(done.get() / pairs));
         },
     )?;
+    mean(problem, sums)
+}
+
+/// Scores from sums over all pairs.
+fn mean(problem: &Problem, sums: Array2<f64>) -> Result<Scores, ScoreError> {
     let values = sums.mapv(|sum| (sum / problem.pairs.len() as f64) as f32);
     check_finite(problem.model, "scores", values.iter().map(|&score| f64::from(score)))?;
     Ok(Scores { values })
