@@ -74,7 +74,7 @@ pub struct Kept {
 }
 
 struct KeptLayer {
-    /// For q, k and v: `[slot, source]`, or nothing where no slot of the layer keeps an edge.
+    /// For q, k and v: `[1 | slot, source]`, or nothing where no slot of the layer keeps an edge.
     branches: [Option<Tensor>; 3],
     mlp: Option<Tensor>, // [1, source]
     /// Whether anything in the circuit reads a head, or the MLP, of this layer.
@@ -87,11 +87,14 @@ impl Kept {
     pub fn new(graph: &Graph, mask: &EdgeMask, model: &Model, first: Layer) -> Kept {
         let dimensions = graph.dimensions;
         let rows = |(first, count): (usize, usize), sources: usize| {
-            let columns = first..first + count;
-            let flat: Vec<f32> = columns
-                .flat_map(|column| (0..sources).map(move |source| f32::from(u8::from(mask.0[[source, column]]))))
-                .collect();
-            let shape = [count as i64, sources as i64];
+            let row = |column: usize| (0..sources).map(move |source| f32::from(u8::from(mask.0[[source, column]])));
+            let mut rows: Vec<Vec<f32>> = (first..first + count).map(|column| row(column).collect()).collect();
+            // Slots that read the same are run as one.
+            if rows.windows(2).all(|two| two[0] == two[1]) {
+                rows.truncate(1);
+            }
+            let shape = [rows.len() as i64, sources as i64];
+            let flat = rows.concat();
             flat.contains(&1.0)
                 .then(|| Tensor::from_slice(&flat).view(shape).to_kind(model.kind()).to_device(model.device))
         };
@@ -257,9 +260,10 @@ impl<'a> CircuitTap<'a> {
         };
         let slots = self.setting.dimensions.slots(layer, branch).1 as i64;
         let all = match carried {
-            Some(carried) => (&base + carried).contiguous(),
-            None => base.repeat([1, 1, slots, 1]),
-        }; // [variant · batch, pos, slot, d_model]
+            Some(carried) => &base + carried,
+            None => base.shallow_clone(),
+        }; // [variant · batch, pos, 1 | slot, d_model]
+        let all = all.expand([-1, -1, slots, -1], false).contiguous(); // [variant · batch, pos, slot, d_model]
         let index = self.variants.and_then(|variants| variants.slot.head()).map_or(0, |head| head.0) as i64;
         all.select(2, index).copy_(&(base.squeeze_dim(2) + varied));
         all

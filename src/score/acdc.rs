@@ -9,8 +9,8 @@
 //! Paper: Conmy et al., "Towards Automated Circuit Discovery", arXiv:2304.14997, algorithm 1. The order of heads changes the
 //! result and is recorded.
 //! Cost: about one circuit run for each edge, from the edge's layer upwards only. Many candidates run side by side, on the
-//! guess that each of them will go; where one stays, those after it are tried again, so decisions are those of the plain
-//! search.
+//! guess that they all fare as the last one did; where one does not, those after it are tried again, so decisions are those
+//! of the plain search.
 //! Not for: large models, or many pairs: every decision looks at all of them.
 
 use super::Problem;
@@ -221,28 +221,31 @@ impl State<'_> {
     fn visit(&self, slot: Slot, reads: &mut [bool], mut loss: f64, mut tell: impl FnMut(usize, f64)) -> f64 {
         let mut sources: Vec<usize> = (0..reads.len()).collect();
         self.options.order.sort(&mut sources);
-        let (mut next, mut guess) = (0, 8);
+        let (mut next, mut guess, mut goes) = (0, 8, true);
         while next < sources.len() {
+            // On the guess that all candidates fare as the last one did, each is run on the circuit that it will then meet.
             let candidates = &sources[next..(next + guess).min(sources.len())];
-            // Each candidate without all before it: right as long as all of them go.
-            let mut without = reads.to_vec();
-            let variants: Vec<Vec<bool>> = candidates
-                .iter()
-                .map(|&source| {
-                    without[source] = false;
-                    without.clone()
-                })
-                .collect();
+            let mut met = reads.to_vec();
+            let mut variants = Vec::with_capacity(candidates.len());
+            for &source in candidates {
+                met[source] = false;
+                variants.push(met.clone());
+                met[source] = !goes;
+            }
             let mut decided = 0;
             for (&source, without) in candidates.iter().zip(self.losses(slot, &variants)) {
                 let effect = without - loss;
                 tell(source, effect);
                 decided += 1;
-                if effect >= self.options.tau {
-                    break; // it stays, and the candidates after it were run without it
+                let gone = effect < self.options.tau;
+                if gone {
+                    reads[source] = false;
+                    loss = without;
                 }
-                reads[source] = false;
-                loss = without;
+                if gone != goes {
+                    goes = gone;
+                    break; // the candidates after it were run on another circuit
+                }
             }
             next += decided;
             guess = if decided == candidates.len() { (2 * guess).min(SIDE_BY_SIDE) } else { decided.max(2) };
