@@ -23,8 +23,8 @@ const SLACK: f64 = 0.25;
 pub struct Needs {
     /// Passes whose gradients may be kept together; 0 for a method without gradients.
     pub passes: usize,
-    /// Whether a backward over few layers costs no more than one over all.
-    pub stretches_free: bool,
+    /// Whether the differences of all sources are made after the last backward.
+    pub differences_last: bool,
 }
 
 /// Memory is short, however a run is divided.
@@ -161,7 +161,7 @@ impl<'a> Sizes<'a> {
             let backward = stretch * (tokens * self.graph() + widened_block) + widened_head;
             let contraction = 4 * (contracted_rows(self.spec).min(tokens) * 3 * heads * d_model);
             // The differences are made after the backward of EAP and before that of the methods with steps.
-            let together = if needs.stretches_free { 0 } else { tokens * self.differences() };
+            let together = if needs.differences_last { 0 } else { tokens * self.differences() };
             kept + gradients + (together + backward).max(expanding).max(tokens * self.differences() + contraction)
         };
         self.bytes(numbers)
@@ -189,8 +189,7 @@ impl<'a> Sizes<'a> {
         let most = fixed.unwrap_or_else(|| self.most_pairs(device)).min(pairs).max(1);
         let layers = self.spec.layers;
         // Widened matrices of many layers, kept for the backward, cost more than running a layer forward again.
-        let stretches =
-            if needs.stretches_free || self.widened { vec![1] } else { vec![layers, layers.div_ceil(4), 1] };
+        let stretches = if needs.passes == 0 || self.widened { vec![1] } else { vec![layers, layers.div_ceil(4), 1] };
         let mut at_once = most;
         loop {
             for &stretch in &stretches {

@@ -32,17 +32,32 @@ pub struct Activations {
     pub logits: Tensor, // [batch, vocab], last position
 }
 
-struct Keep {
+/// Records the activations of the pass that it sees.
+pub struct Recorder {
     kept: Activations,
     head_sums: bool,
     last_layer: Layer,
 }
 
-impl Tap for Keep {
+impl Recorder {
+    pub fn new(model: &Model) -> Recorder {
+        Recorder {
+            kept: Activations::default(),
+            head_sums: model.spec.placement.after(),
+            last_layer: Layer(model.spec.layers.saturating_sub(1)),
+        }
+    }
+
+    pub fn finish(self) -> Activations {
+        self.kept
+    }
+}
+
+impl Tap for Recorder {
     fn wants(&self, site: Site) -> bool {
         use Site::*;
         match site {
-            TokenEmbedding | BlockIn(_) | Z(_) | MlpIn(_) | MlpOut(_) | FinalIn => true,
+            TokenEmbedding | BlockIn(_) | Z(_) | MlpIn(_) | MlpOut(_) | FinalIn | Logits => true,
             HeadSum(_) => self.head_sums,
             BlockOut(layer) => layer == self.last_layer,
             _ => false,
@@ -50,7 +65,7 @@ impl Tap for Keep {
     }
 
     fn at(&mut self, site: Site, value: Tensor) -> Tensor {
-        let Keep { kept, .. } = self;
+        let Recorder { kept, .. } = self;
         let seen = value.detach();
         match site {
             Site::TokenEmbedding => kept.embedding = seen,
@@ -61,6 +76,7 @@ impl Tap for Keep {
             Site::MlpOut(_) => kept.mlp.push(seen),
             Site::BlockOut(_) => kept.out = seen,
             Site::FinalIn => kept.last = seen,
+            Site::Logits => kept.logits = seen.squeeze_dim(1),
             _ => {}
         }
         value
@@ -71,13 +87,9 @@ impl Activations {
     /// One pass without gradients over `tokens` `[batch, pos]`.
     pub fn record(model: &Model, tokens: &Tensor, past: Option<&Past>) -> Activations {
         let _no_grad = tch::no_grad_guard();
-        let mut keep = Keep {
-            kept: Activations::default(),
-            head_sums: model.spec.placement.after(),
-            last_layer: Layer(model.spec.layers.saturating_sub(1)),
-        };
-        let logits = model.forward(Start::Tokens(tokens), &Pass::after(past), &mut keep);
-        Activations { logits: logits.squeeze_dim(1), ..keep.kept }
+        let mut recorder = Recorder::new(model);
+        let _ = model.forward(Start::Tokens(tokens), &Pass::after(past), &mut recorder);
+        recorder.finish()
     }
 
     /// Some rows of the batch: views of what is kept.

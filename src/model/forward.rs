@@ -138,13 +138,17 @@ impl Model {
 
     /// The residual stream `[batch, pos, d_model]` of tokens `[batch, pos]` before the first block.
     pub fn embed(&self, tokens: &Tensor, past: Option<&Past>, tap: &mut impl Tap) -> Tensor {
-        let embedded = wide(&Tensor::embedding(&self.weights.token_embedding, tokens, -1, false, false)); // [batch, pos, d_model]
-        let embedded = if self.spec.embedding_scale == 1.0 { embedded } else { embedded * self.spec.embedding_scale };
-        let embedded = see(tap, Site::TokenEmbedding, embedded);
+        let embedded = see(tap, Site::TokenEmbedding, self.embed_tokens(tokens));
         match self.positions(past, tokens.size()[1]).filter(|_| self.spec.positions == Positions::Learned) {
             Some(positions) => embedded + positions, // [batch, pos, d_model]
             None => embedded,
         }
+    }
+
+    /// The token embedding alone: `[batch, pos, d_model]` of tokens `[batch, pos]`.
+    pub fn embed_tokens(&self, tokens: &Tensor) -> Tensor {
+        let embedded = wide(&Tensor::embedding(&self.weights.token_embedding, tokens, -1, false, false)); // [batch, pos, d_model]
+        if self.spec.embedding_scale == 1.0 { embedded } else { embedded * self.spec.embedding_scale }
     }
 
     /// The learned vectors of a pass's positions: `[pos, d_model]`.

@@ -108,7 +108,7 @@ impl Scorer for Options {
     }
 
     fn needs(&self) -> Needs {
-        Needs { passes: 0, stretches_free: true }
+        Needs { passes: 0, differences_last: true }
     }
 
     fn work(&self, graph: &Graph) -> Work {

@@ -8,11 +8,11 @@
 //! Not for: metrics that saturate between the two ends, which it never looks at.
 
 use super::Run;
-use super::gradient::{contract, entering_recorded, gradients};
+use super::gradient::{Replace, contract, gradients_and_record};
 use super::method::{Listing, Scorer, Work};
 use crate::graph::Graph;
 use crate::measure::memory::Needs;
-use crate::measure::sources::Activations;
+use crate::model::site::Site;
 use crate::model::tap::NoTap;
 use ndarray::Array2;
 use tch::Kind;
@@ -32,25 +32,20 @@ impl Scorer for CleanCorrupted {
     }
 
     fn needs(&self) -> Needs {
-        Needs { passes: 2, stretches_free: true }
+        Needs { passes: 2, differences_last: true }
     }
 
     fn work(&self, _: &Graph) -> Work {
-        Work::with_backward(2)
+        Work { recorded: 0, unrecorded: 2, ..Work::with_backward(2) }
     }
 
     fn score_batch(&self, run: &Run, _: &mut dyn FnMut(f64)) -> Array2<f64> {
         let (model, dimensions) = (run.problem.model, run.problem.graph.dimensions);
-        let clean = Activations::record(model, &run.batch.clean, run.past);
-        let corrupt = Activations::record(model, &run.batch.corrupt, run.past);
+        let (of_clean, clean) = gradients_and_record(run, None, &mut NoTap);
         let reference = clean.logits.log_softmax(-1, None::<Kind>); // [batch, vocab]
-        let differences = clean.written_minus(&corrupt, model, dimensions); // [source, batch · pos · d_model]
-        let ends = [&clean, &corrupt];
-        let of = |end: &Activations| gradients(run, &entering_recorded(run, end), Some(&reference), &mut NoTap);
-        if run.passes >= ends.len() {
-            return contract(run, &differences, &ends.map(of));
-        }
-        let [clean, corrupt] = ends.map(|end| contract(run, &differences, &[of(end)]));
-        (clean + corrupt) / ends.len() as f64
+        let embedding = tch::no_grad(|| model.embed_tokens(&run.batch.corrupt)); // [batch, pos, d_model]
+        let mut edit = Replace { site: Site::TokenEmbedding, value: embedding };
+        let (of_corrupt, corrupt) = gradients_and_record(run, Some(&reference), &mut edit);
+        contract(run, &clean.written_minus(&corrupt, model, dimensions), &[of_clean, of_corrupt])
     }
 }

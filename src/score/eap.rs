@@ -4,19 +4,18 @@
 //!
 //! Paper: Syed, Rager and Conmy, "Attribution Patching Outperforms Automated Circuit Discovery", arXiv:2310.10348;
 //! graph and sign as in Hanna et al., arXiv:2403.17806.
-//! Cost: two forward passes and one backward a batch, whatever the number of edges.
+//! Cost: two forward passes (one of them with gradients) and one backward a batch, whatever the number of edges.
 //! Not for: metrics that are flat at the clean run (KL to the clean run has zero gradient there; saturated probabilities
 //! and attention have nearly none). Take `eap-ig` for those.
 
 use super::Run;
-use super::gradient::{contract, entering_recorded, gradients};
+use super::gradient::{contract, gradients_and_record};
 use super::method::{Listing, Scorer, Work};
 use crate::graph::Graph;
 use crate::measure::memory::Needs;
 use crate::measure::sources::Activations;
 use crate::model::tap::NoTap;
 use ndarray::Array2;
-use tch::Kind;
 
 pub const LISTING: Listing = Listing {
     name: "eap",
@@ -33,20 +32,17 @@ impl Scorer for Eap {
     }
 
     fn needs(&self) -> Needs {
-        Needs { passes: 1, stretches_free: true }
+        Needs { passes: 1, differences_last: true }
     }
 
     fn work(&self, _: &Graph) -> Work {
-        Work::with_backward(1)
+        Work { recorded: 1, unrecorded: 1, ..Work::with_backward(1) }
     }
 
     fn score_batch(&self, run: &Run, _: &mut dyn FnMut(f64)) -> Array2<f64> {
         let (model, dimensions) = (run.problem.model, run.problem.graph.dimensions);
-        let clean = Activations::record(model, &run.batch.clean, run.past);
+        let (gradients, clean) = gradients_and_record(run, None, &mut NoTap);
         let corrupt = Activations::record(model, &run.batch.corrupt, run.past);
-        let reference = clean.logits.log_softmax(-1, None::<Kind>); // [batch, vocab]
-        // The clean run is known, so stretches of layers start from it.
-        let gradients = gradients(run, &entering_recorded(run, &clean), Some(&reference), &mut NoTap);
         contract(run, &clean.written_minus(&corrupt, model, dimensions), &[gradients])
     }
 }

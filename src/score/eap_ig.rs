@@ -4,11 +4,11 @@
 //! z the clean and z' the corrupt token embeddings.
 //!
 //! Paper: Hanna, Pezzelle and Belinkov, "Have Faith in Faithfulness", arXiv:2403.17806.
-//! Cost: 2 + m forward passes and m backward a batch; the contraction is done once, on the averaged gradients.
+//! Cost: 1 + m forward passes and m backward a batch (the corrupt run is one of the points); the contraction is done once, on the averaged gradients.
 //! Not for: pairs of different length (the line between the embeddings needs both ends).
 
 use super::Run;
-use super::gradient::{Replace, contract, entering, gradients};
+use super::gradient::{Gradients, Replace, contract, entering, gradients, gradients_and_record};
 use super::method::{Listing, Scorer, Work};
 use crate::graph::Graph;
 use crate::measure::memory::Needs;
@@ -20,7 +20,7 @@ use tch::Kind;
 pub const LISTING: Listing = Listing {
     name: "eap-ig",
     about: "the same with the gradient averaged on the way from corrupt to clean embeddings",
-    passes: "2 + steps forward, steps backward",
+    passes: "1 + steps forward, steps backward",
     memory: "differences of all sources, gradients of each step",
 };
 
@@ -61,11 +61,11 @@ impl Scorer for Options {
     }
 
     fn needs(&self) -> Needs {
-        Needs { passes: self.steps, stretches_free: false }
+        Needs { passes: self.steps, differences_last: false }
     }
 
     fn work(&self, _: &Graph) -> Work {
-        Work { unrecorded: self.steps, ..Work::with_backward(self.steps) }
+        Work { recorded: 1, unrecorded: self.steps, ..Work::with_backward(self.steps) }
     }
 
     fn options(&self) -> Vec<(&'static str, String)> {
@@ -79,32 +79,42 @@ impl Scorer for Options {
     fn score_batch(&self, run: &Run, part: &mut dyn FnMut(f64)) -> Array2<f64> {
         let (model, dimensions) = (run.problem.model, run.problem.graph.dimensions);
         let clean = Activations::record(model, &run.batch.clean, run.past);
-        let corrupt = Activations::record(model, &run.batch.corrupt, run.past);
         let reference = clean.logits.log_softmax(-1, None::<Kind>); // [batch, vocab]
-        let differences = clean.written_minus(&corrupt, model, dimensions); // [source, batch · pos · d_model]
-        let ends = (clean.embedding, corrupt.embedding); // [batch, pos, d_model]
-        let first = match self.endpoints {
-            Endpoints::Corrupt => 0,
-            Endpoints::Clean => 1,
+        let corrupt = tch::no_grad(|| model.embed_tokens(&run.batch.corrupt)); // [batch, pos, d_model]
+        let at = |k: usize| {
+            let share = k as f64 / self.steps as f64;
+            let value = &corrupt + (&clean.embedding - &corrupt) * share; // [batch, pos, d_model]
+            Replace { site: Site::TokenEmbedding, value }
         };
-        let steps: Vec<usize> = (first..first + self.steps).collect();
+        // The corrupt run is the first point on the line, or a run without gradients.
+        let (mut passes, corrupt_run, rest) = match self.endpoints {
+            Endpoints::Corrupt => {
+                let (gradients, recorded) = gradients_and_record(run, Some(&reference), &mut at(0));
+                (vec![gradients], recorded, 1..self.steps)
+            }
+            Endpoints::Clean => {
+                (Vec::new(), Activations::record(model, &run.batch.corrupt, run.past), 1..self.steps + 1)
+            }
+        };
+        let differences = clean.written_minus(&corrupt_run, model, dimensions); // [source, batch · pos · d_model]
+        drop(corrupt_run);
         let mut sums = Array2::zeros((dimensions.sources(), dimensions.destinations()));
-        let mut done = 0;
         // Contracting the mean of several passes costs as much as contracting one.
-        for together in steps.chunks(run.passes) {
-            let passes: Vec<_> = together
-                .iter()
-                .map(|&k| {
-                    let share = k as f64 / self.steps as f64;
-                    let embedding = &ends.1 + (&ends.0 - &ends.1) * share; // [batch, pos, d_model]
-                    let mut edit = Replace { site: Site::TokenEmbedding, value: embedding };
-                    gradients(run, &entering(run, &mut edit), Some(&reference), &mut edit)
-                })
-                .collect();
-            sums.scaled_add(passes.len() as f64, &contract(run, &differences, &passes));
-            done += passes.len();
-            part(done as f64 / self.steps as f64);
+        let mut contract_kept = |passes: &mut Vec<Gradients>| {
+            if !passes.is_empty() {
+                sums.scaled_add(passes.len() as f64, &contract(run, &differences, passes));
+                passes.clear();
+            }
+        };
+        for k in rest {
+            if passes.len() == run.passes {
+                contract_kept(&mut passes);
+            }
+            let mut edit = at(k);
+            passes.push(gradients(run, &entering(run, &mut edit), Some(&reference), &mut edit));
+            part(k as f64 / self.steps as f64);
         }
+        contract_kept(&mut passes);
         sums / self.steps as f64
     }
 }

@@ -50,7 +50,7 @@ impl Scorer for Options {
     }
 
     fn needs(&self) -> Needs {
-        Needs { passes: TOGETHER, stretches_free: false }
+        Needs { passes: TOGETHER, differences_last: false }
     }
 
     fn work(&self, graph: &Graph) -> Work {

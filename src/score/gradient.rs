@@ -10,11 +10,11 @@
 
 use super::Run;
 use crate::measure::memory::contracted_rows;
-use crate::measure::sources::{Activations, for_heads};
-use crate::model::Model;
+use crate::measure::sources::{Activations, Recorder, for_heads};
 use crate::model::site::Site;
 use crate::model::spec::{Branch, Layer};
 use crate::model::tap::Tap;
+use crate::model::{Model, Start};
 use ndarray::Array2;
 use tch::{Kind, Tensor};
 
@@ -101,14 +101,6 @@ fn stretches(model: &Model, stretch: usize) -> Vec<std::ops::Range<usize>> {
     (0..layers).step_by(stretch.max(1)).map(|first| first..(first + stretch.max(1)).min(layers)).collect()
 }
 
-/// The residual stream that enters each stretch of layers in a recorded run.
-pub(super) fn entering_recorded(run: &Run, recorded: &Activations) -> Vec<Tensor> {
-    stretches(run.problem.model, run.stretch)
-        .into_iter()
-        .map(|layers| recorded.before_attention[layers.start].shallow_clone()) // [batch, pos, d_model]
-        .collect()
-}
-
 /// The gradient of the summed metric in a run with an edit, from the residual stream `[batch, pos, d_model]` that enters
 /// each stretch of layers.
 pub(super) fn gradients(run: &Run, entering: &[Tensor], reference: Option<&Tensor>, edit: &mut impl Tap) -> Gradients {
@@ -123,6 +115,32 @@ pub(super) fn gradients(run: &Run, entering: &[Tensor], reference: Option<&Tenso
         above = Some(found.entering);
     }
     Gradients { layers, last }
+}
+
+/// [`gradients`] of a run that was not recorded yet, and what it recorded; one pass does both where all layers run backwards
+/// together. Without a `reference` the run is its own.
+pub(super) fn gradients_and_record(
+    run: &Run,
+    reference: Option<&Tensor>,
+    edit: &mut impl Tap,
+) -> (Gradients, Activations) {
+    let model = run.problem.model;
+    let mut recorder = Recorder::new(model);
+    if run.stretch >= model.spec.layers {
+        let embedded = tch::no_grad(|| model.embed(&run.batch.clean, run.past, &mut (&mut *edit, &mut recorder))); // [batch, pos, d_model]
+        let gradients = gradients(run, &[embedded], reference, &mut (edit, &mut recorder));
+        return (gradients, recorder.finish());
+    }
+    let _ = tch::no_grad(|| {
+        model.forward(Start::Tokens(&run.batch.clean), &run.pass(), &mut (&mut *edit, &mut recorder)) // [batch, 1, vocab]
+    });
+    let recorded = recorder.finish();
+    let entering: Vec<Tensor> = stretches(model, run.stretch)
+        .into_iter()
+        .map(|layers| recorded.before_attention[layers.start].shallow_clone()) // [batch, pos, d_model]
+        .collect();
+    let of_itself = recorded.logits.log_softmax(-1, None::<Kind>); // [batch, vocab]
+    (gradients(run, &entering, reference.or(Some(&of_itself)), edit), recorded)
 }
 
 /// The gradients of some consecutive layers.
@@ -145,10 +163,11 @@ pub(super) fn of_stretch(
     let model = run.problem.model;
     let start = entering.detach().set_requires_grad(true); // [batch, pos, d_model]
     let mut capture = Capture::new(run);
-    let out = model.some_blocks(stretch, start.shallow_clone(), &run.pass(), &mut (edit, &mut capture)); // [batch, pos, d_model]
+    let tap = &mut (edit, &mut capture);
+    let out = model.some_blocks(stretch, start.shallow_clone(), &run.pass(), tap); // [batch, pos, d_model]
     let goal = match above {
         None => {
-            let logits = model.read(&out, &run.pass(), &mut capture).squeeze_dim(1); // [batch, vocab]
+            let logits = model.read(&out, &run.pass(), tap).squeeze_dim(1); // [batch, vocab]
             run.metric(&logits, reference).sum(None::<Kind>)
         }
         Some(gradient) => (out * gradient).sum(None::<Kind>),
