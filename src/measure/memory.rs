@@ -159,7 +159,7 @@ impl<'a> Sizes<'a> {
         } else {
             let gradients = passes * tokens * self.gradients();
             let backward = stretch * (tokens * self.graph() + widened_block) + widened_head;
-            let contraction = 4 * (contracted_rows(self.spec).min(tokens) * 3 * heads * d_model);
+            let contraction = 2 * (contracted_rows(self.spec).min(tokens) * 3 * heads * d_model);
             // The differences are made after the backward of EAP and before that of the methods with steps.
             let together = if needs.differences_last { 0 } else { tokens * self.differences() };
             kept + gradients + (together + backward).max(expanding).max(tokens * self.differences() + contraction)

@@ -149,40 +149,48 @@ impl Norm {
         (x.square().mean_dim(-1, true, None::<Kind>) + self.epsilon).rsqrt()
     }
 
-    /// The vector-Jacobian product at `x` `[rows, width]`: gradients at the norm's output `[.., rows, width]` to those at
-    /// its input.
-    ///
-    /// s·(r − x̂ · mean(r x̂)) with r = gain ∘ g, for LayerNorm with r and x centred first.
-    pub fn pull_back(&self, rules: Rules, x: &Tensor, gradient: Tensor) -> Tensor {
+    /// The norm without gain and bias at `x` `[rows, width]`, x̂ `[rows, width]`, and its scale `[rows, 1]`.
+    pub fn unit(&self, x: &Tensor) -> (Tensor, Tensor) {
         if self.kind == NormKind::None {
-            return gradient;
+            return (x.shallow_clone(), x.narrow(-1, 0, 1).ones_like());
         }
-        let raw = self.centred(&self.with_gain(gradient)); // [.., rows, width]
-        let x = self.centred(x); // [rows, width]
-        let scale = self.inverse_size(&x); // [rows, 1]
-        if rules.norms {
-            return raw * scale;
-        }
-        let unit = x * &scale; // [rows, width]
-        let along = (&raw * &unit).mean_dim(-1, true, None::<Kind>); // [.., rows, 1]
-        (raw - unit * along) * scale
+        let x = self.centred(x);
+        let scale = self.inverse_size(&x);
+        (x * &scale, scale)
     }
 
-    /// What parts `[.., rows, width]` of the input `x` `[rows, width]` become when the norm's scale is taken from `x`: for
-    /// root mean square norms they add up to the output.
-    pub fn part_of(&self, x: &Tensor, part: &Tensor) -> Tensor {
+    /// Matrices that read the norm's output, `[.., width, out]`, as matrices that read x̂; what they make of a constant is
+    /// left out, since x̂ has none.
+    pub fn reading_unit(&self, matrices: &Tensor) -> Tensor {
+        let with_gain = match &self.gain {
+            Some(gain) => matrices * gain.unsqueeze(1),
+            None => matrices.shallow_clone(),
+        };
         match self.kind {
-            NormKind::None => part.shallow_clone(),
-            _ => self.with_gain(self.centred(part) * self.inverse_size(&self.centred(x))),
+            NormKind::LayerNorm => &with_gain - with_gain.mean_dim(-2, true, None::<Kind>),
+            NormKind::Rms | NormKind::None => with_gain,
         }
     }
 
-    /// The Jacobian at `x` `[rows, width]` times small changes of the input `[.., rows, width]`: the changes of the output
-    /// to first order.
+    /// Whether its scale depends on its input, as far as gradients go.
+    pub fn moves_with_its_input(&self, rules: Rules) -> bool {
+        self.kind != NormKind::None && !rules.norms
+    }
+
+    /// The Jacobian at `x` `[rows, width]` times changes of the input `[.., rows, width]`: what the output changes by, to
+    /// first order. Where the scale is constant by a rule, parts of the input become the parts of the output.
     pub fn push_forward(&self, rules: Rules, x: &Tensor, change: &Tensor) -> Tensor {
-        // The Jacobian without its gain is symmetric, so it is that of the pull-back.
-        let without_gain = Norm { kind: self.kind, gain: None, bias: None, epsilon: self.epsilon };
-        self.with_gain(without_gain.pull_back(rules, x, change.shallow_clone()))
+        if self.kind == NormKind::None {
+            return change.shallow_clone();
+        }
+        let (unit, scale) = self.unit(x); // [rows, width], [rows, 1]
+        let change = self.centred(change); // [.., rows, width]
+        let turned = if self.moves_with_its_input(rules) {
+            &change - &unit * (&change * &unit).mean_dim(-1, true, None::<Kind>)
+        } else {
+            change
+        };
+        self.with_gain(turned * scale)
     }
 }
 

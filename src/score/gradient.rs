@@ -1,8 +1,8 @@
 //! The gradient of the metric at every destination slot, without a copy of the residual stream per head.
 //!
 //! One ordinary forward and one backward give ∂m/∂q, ∂m/∂k and ∂m/∂v after projection, where each head has only d_head
-//! numbers. The gradient at the private input of a head is then exact in closed form, a layer at a time:
-//! g ↦ W g, followed by the norm's vector-Jacobian product.
+//! numbers. The gradient at the private input of a head is then exact in closed form, and so is its product with what the
+//! sources wrote, a layer at a time ([`into_slots`]).
 //! Memory: `3 · d_model` numbers a token and layer instead of `3 · heads · d_model`.
 //!
 //! The backward runs over some layers at a time: from the residual stream that enters them, they are run forward again and
@@ -263,10 +263,8 @@ pub(super) fn contract_layer(
     let at_once = contracted_rows(&model.spec) as i64;
     for first in (0..tokens).step_by(at_once as usize) {
         let count = at_once.min(tokens - first);
-        let part = |pass: &&LayerGradients| pull_back(run, layer, pass, first, count);
-        let slots = mean(passes.iter().map(part), passes.len()).flatten(1, 2); // [q, k and v slots, count · d_model]
-        let differences = differences.narrow(0, 0, before).narrow(1, first, count).flatten(1, 2); // [source, count · d_model]
-        add(sums, dimensions.first_slot(layer), &differences.matmul(&slots.tr()));
+        let differences = differences.narrow(0, 0, before).narrow(1, first, count); // [source, count, d_model]
+        add(sums, dimensions.first_slot(layer), &into_slots(run, layer, passes, &differences, first));
     }
     if dimensions.mlps {
         let mlp = passes.iter().filter_map(|pass| pass.mlp.as_ref().map(Tensor::shallow_clone));
@@ -274,6 +272,63 @@ pub(super) fn contract_layer(
         let before = before + if dimensions.parallel { 0 } else { dimensions.heads as i64 };
         add(sums, dimensions.first_slot(layer) + heads, &differences.narrow(0, 0, before).flatten(1, 2).matmul(&mlp));
     }
+}
+
+/// Σ over some tokens, from `first` on, of `differences` `[source, count, d_model]` times the gradient at the q, k and v slots
+/// of a layer, averaged over passes: `[source, slot]`.
+///
+/// With s the norm's scale at x, x̂ = s (x − mean) and W what reads x̂, the gradient at a slot's input is
+/// s (W g − x̂ · mean(x̂ ∘ W g)) for g at q, k or v. W is the same in all passes, so s g is averaged before it is expanded, and
+/// the second part, which points along x̂, needs only numbers for each token: nothing of the size of all slots times d_model
+/// is made but W g.
+fn into_slots(run: &Run, layer: Layer, passes: &[&LayerGradients], differences: &Tensor, first: i64) -> Tensor {
+    let model = run.problem.model;
+    let block = &model.weights.blocks[layer.0];
+    let norm = &block.attention_norm;
+    let (before, count, d_model) = (differences.size()[0], differences.size()[1], differences.size()[2]);
+    let tokens = |tensor: &Tensor| tensor.flatten(0, 1).narrow(0, first, count); // [count, ..]
+    let units: Vec<(Tensor, Tensor)> = passes.iter().map(|pass| norm.unit(&tokens(&pass.residual))).collect(); // [count, d_model], [count, 1]
+    let mut expanded = Vec::new();
+    let mut along = Vec::new();
+    for branch in Branch::ALL {
+        let weight = norm.reading_unit(&block.branch_weight(branch, &model.spec)); // [head or kv_head, d_model, d_head]
+        let scaled: Vec<Tensor> = passes
+            .iter()
+            .zip(&units)
+            .map(|(pass, (_, scale))| {
+                let gradient = tokens(&pass.projections[branch.index()]).transpose(0, 1); // [slot, count, d_head]
+                gradient * scale / passes.len() as f64
+            })
+            .collect(); // a pass: [slot, count, d_head]
+        let slots = scaled.first().map_or(0, |one| one.size()[0]);
+        let for_slots = |each: &Tensor| match slots / each.size()[0] {
+            1 => each.shallow_clone(),
+            group => each.repeat_interleave_self_int(group, 0, None),
+        };
+        if norm.moves_with_its_input(run.rules) {
+            let of_passes: Vec<Tensor> = scaled
+                .iter()
+                .zip(&units)
+                .map(|(gradient, (unit, _))| {
+                    let read = unit.unsqueeze(0).matmul(&weight); // [head or kv_head, count, d_head]
+                    (for_slots(&read) * gradient).sum_dim_intlist(-1, false, None::<Kind>) / d_model as f64 // [slot, count]
+                })
+                .collect();
+            along.push(Tensor::stack(&of_passes, 2)); // [slot, count, pass]
+        }
+        let gradient = scaled.into_iter().reduce(|a, b| a + b).unwrap_or_default(); // [slot, count, d_head]
+        expanded.push(gradient.bmm(&for_slots(&weight).transpose(1, 2))); // [slot, count, d_model]
+    }
+    let expanded = Tensor::cat(&expanded, 0).flatten(1, 2); // [q, k and v slots, count · d_model]
+    let straight = differences.flatten(1, 2).matmul(&expanded.tr()); // [source, slot]
+    if along.is_empty() {
+        return straight;
+    }
+    let units: Vec<Tensor> = units.into_iter().map(|(unit, _)| unit).collect();
+    let units = Tensor::stack(&units, 2); // [count, d_model, pass]
+    let shares = differences.transpose(0, 1).bmm(&units).transpose(0, 1); // [source, count, pass]
+    let along = Tensor::cat(&along, 0).flatten(1, 2); // [q, k and v slots, count · pass]
+    straight - shares.reshape([before, -1]).matmul(&along.tr())
 }
 
 /// Adds products `[source, slot]` to the columns from `first` on.
@@ -289,22 +344,4 @@ fn add(sums: &mut Array2<f64>, first: usize, products: &Tensor) {
 fn mean(tensors: impl Iterator<Item = Tensor>, count: usize) -> Tensor {
     let sum = tensors.reduce(|a, b| a + b).unwrap_or_default();
     if count == 1 { sum } else { sum / count as f64 }
-}
-
-/// From the gradients at q, k and v to those at the inputs of their slots, for some tokens:
-/// `[q, k and v slots, count, d_model]`.
-fn pull_back(run: &Run, layer: Layer, gradients: &LayerGradients, first: i64, count: i64) -> Tensor {
-    let model = run.problem.model;
-    let block = &model.weights.blocks[layer.0];
-    let residual = gradients.residual.flatten(0, 1).narrow(0, first, count); // [count, d_model]
-    let parts = Branch::ALL.map(|branch| {
-        let gradient = gradients.projections[branch.index()].flatten(0, 1).narrow(0, first, count).transpose(0, 1); // [slot, count, d_head]
-        let weight = block.branch_weight(branch, &model.spec); // [head or kv_head, d_model, d_head]
-        let weight = match gradient.size()[0] / weight.size()[0] {
-            1 => weight,
-            group => weight.repeat_interleave_self_int(group, 0, None), // [head, d_model, d_head]
-        };
-        block.attention_norm.pull_back(run.rules, &residual, gradient.bmm(&weight.transpose(1, 2))) // [slot, count, d_model]
-    });
-    Tensor::cat(&parts, 0)
 }

@@ -15,6 +15,7 @@ use super::method::{Listing, Scorer, Work};
 use crate::graph::Graph;
 use crate::measure::memory::Needs;
 use crate::measure::sources::{Activations, for_heads};
+use crate::model::Rules;
 use crate::model::spec::Layer;
 use ndarray::Array2;
 use tch::{Kind, Tensor};
@@ -25,6 +26,9 @@ pub const LISTING: Listing = Listing {
     passes: "1 forward",
     memory: "outputs of all sources, at every position",
 };
+
+/// Under a constant scale, a norm takes parts of its input to parts of its output.
+const PARTS: Rules = Rules { norms: true, activations: false, products: false, patterns: false };
 
 pub(super) struct Ifr;
 
@@ -58,7 +62,7 @@ impl Scorer for Ifr {
         let written = clean.written(model, dimensions); // [source, batch · pos · d_model]
         for_heads(&written, model, dimensions, |layer, heads| {
             let sum = clean.head_sums[layer.0].flatten(0, 1); // [batch · pos, d_model]
-            model.weights.blocks[layer.0].attention_after.part_of(&sum, heads)
+            model.weights.blocks[layer.0].attention_after.push_forward(PARTS, &sum, heads)
         });
         let written = written.view([dimensions.sources() as i64, -1, model.spec.d_model as i64]); // [source, batch · pos, d_model]
         let pos = clean.embedding.size()[1] as f64;
