@@ -8,7 +8,8 @@
 //! Not for: metrics that saturate between the two ends, which it never looks at.
 
 use super::Run;
-use super::gradient::{Replace, contract, gradients_and_record};
+use super::contract::contract;
+use super::gradient::{Replace, gradients_and_record};
 use super::method::{Listing, Scorer, Work};
 use crate::graph::Graph;
 use crate::measure::memory::Needs;

@@ -1,6 +1,7 @@
 //! How long a run will take, measured before it on one block of the model itself, with the shapes of the run.
 
-use super::gradient::{contract_layer, of_stretch};
+use super::contract::contract_layer;
+use super::gradient::of_stretch;
 use super::{Method, Problem, Run};
 use crate::measure::batch::Batch;
 use crate::measure::memory::{Division, rows_side_by_side};

@@ -9,7 +9,8 @@
 //! and attention have nearly none). Take `eap-ig` for those.
 
 use super::Run;
-use super::gradient::{contract, gradients_and_record};
+use super::contract::contract;
+use super::gradient::gradients_and_record;
 use super::method::{Listing, Scorer, Work};
 use crate::graph::Graph;
 use crate::measure::memory::Needs;

@@ -8,7 +8,8 @@
 //! Not for: pairs of different length (the line between the embeddings needs both ends).
 
 use super::Run;
-use super::gradient::{Gradients, Replace, contract, entering, gradients, gradients_and_record};
+use super::contract::contract;
+use super::gradient::{Gradients, Replace, entering, gradients, gradients_and_record};
 use super::method::{Listing, Scorer, Work};
 use crate::graph::Graph;
 use crate::measure::memory::Needs;

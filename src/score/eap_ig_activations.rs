@@ -12,7 +12,8 @@
 //! Not for: large models, where `eap-ig` is as good at a hundredth of the cost.
 
 use super::Run;
-use super::gradient::{Replace, contract, entering, gradients};
+use super::contract::contract;
+use super::gradient::{Replace, entering, gradients};
 use super::method::{Listing, Scorer, Work};
 use crate::graph::Graph;
 use crate::measure::memory::Needs;

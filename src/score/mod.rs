@@ -4,6 +4,7 @@
 
 pub mod acdc;
 pub mod clean_corrupted;
+mod contract;
 pub mod cost;
 pub mod eap;
 pub mod eap_ig;

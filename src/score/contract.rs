@@ -1,0 +1,151 @@
+//! What the sources wrote times the gradient at every destination slot: the scores of all edges.
+//!
+//! The gradients of [`super::gradient`] are those at queries, keys and values; they are taken back through the projections
+//! and the norm here, one layer at a time, so that no gradient of the size of all slots times d_model outlives its layer.
+
+use super::Run;
+use super::gradient::{Gradients, LayerGradients};
+use crate::measure::memory::contracted_rows;
+use crate::measure::sources::for_heads;
+use crate::model::spec::{Branch, Layer};
+use ndarray::Array2;
+use tch::{Kind, Tensor};
+
+/// Σ over batch, positions and d_model of `differences` times the gradient at each slot, the gradients of all `passes`
+/// averaged: `[source, destination]`.
+///
+/// `differences` is clean minus corrupt, `[source, batch · pos · d_model]`, so that a positive sum is an edge that helps.
+/// Before a norm that follows the attention, a head's difference counts by what reaches the residual stream to first
+/// order: the norm's Jacobian, at the pass, times the difference.
+pub(super) fn contract(run: &Run, differences: &Tensor, passes: &[Gradients]) -> Array2<f64> {
+    let _no_grad = tch::no_grad_guard();
+    let (model, dimensions) = (run.problem.model, run.problem.graph.dimensions);
+    if !model.spec.placement.after() {
+        return contract_mean(run, differences, passes);
+    }
+    let mut sums = Array2::zeros((dimensions.sources(), dimensions.destinations()));
+    for pass in passes {
+        let arriving = differences.copy();
+        for_heads(&arriving, model, dimensions, |layer, change| {
+            let sum = pass.layers[layer.0].head_sum.flatten(0, 1); // [batch · pos, d_model]
+            model.weights.blocks[layer.0].attention_after.push_forward(run.rules, &sum, change)
+        });
+        sums += &contract_mean(run, &arriving, std::slice::from_ref(pass));
+    }
+    sums / passes.len() as f64
+}
+
+fn contract_mean(run: &Run, differences: &Tensor, passes: &[Gradients]) -> Array2<f64> {
+    let (model, graph) = (run.problem.model, run.problem.graph);
+    let (sources, d_model) = (graph.sources() as i64, model.spec.d_model as i64);
+    let differences = differences.view([sources, -1, d_model]); // [source, batch · pos, d_model]
+    let mut sums = Array2::<f64>::zeros((graph.sources(), graph.destinations()));
+    for layer in (0..model.spec.layers).map(Layer) {
+        let passes: Vec<&LayerGradients> = passes.iter().map(|pass| &pass.layers[layer.0]).collect();
+        contract_layer(run, &differences, layer, &passes, &mut sums);
+    }
+    let last = mean(passes.iter().map(|pass| pass.last.shallow_clone()), passes.len()); // [batch, d_model]
+    let batch = last.size()[0];
+    let at_last = differences.view([sources, batch, -1, d_model]).select(2, -1).reshape([sources, -1]); // [source, batch · d_model]
+    add(&mut sums, graph.destinations() - 1, &at_last.matmul(&last.reshape([-1, 1])));
+    sums
+}
+
+/// Adds the scores of all edges into one layer to `sums` `[source, destination]`. `differences`:
+/// `[source, batch · pos, d_model]`, of the sources before the layer's MLP at least.
+pub(super) fn contract_layer(
+    run: &Run,
+    differences: &Tensor,
+    layer: Layer,
+    passes: &[&LayerGradients],
+    sums: &mut Array2<f64>,
+) {
+    let (model, dimensions) = (run.problem.model, run.problem.graph.dimensions);
+    let before = dimensions.before(layer) as i64;
+    let heads = dimensions.readers() - usize::from(dimensions.mlps);
+    let tokens = differences.size()[1];
+    let at_once = contracted_rows(&model.spec) as i64;
+    for first in (0..tokens).step_by(at_once as usize) {
+        let count = at_once.min(tokens - first);
+        let differences = differences.narrow(0, 0, before).narrow(1, first, count); // [source, count, d_model]
+        add(sums, dimensions.first_slot(layer), &into_slots(run, layer, passes, &differences, first));
+    }
+    if dimensions.mlps {
+        let mlp = passes.iter().filter_map(|pass| pass.mlp.as_ref().map(Tensor::shallow_clone));
+        let mlp = mean(mlp, passes.len()).reshape([-1, 1]); // [batch · pos · d_model, 1]
+        let before = before + if dimensions.parallel { 0 } else { dimensions.heads as i64 };
+        add(sums, dimensions.first_slot(layer) + heads, &differences.narrow(0, 0, before).flatten(1, 2).matmul(&mlp));
+    }
+}
+
+/// Σ over some tokens, from `first` on, of `differences` `[source, count, d_model]` times the gradient at the q, k and v slots
+/// of a layer, averaged over passes: `[source, slot]`.
+///
+/// With s the norm's scale at x, x̂ = s (x − mean) and W what reads x̂, the gradient at a slot's input is
+/// s (W g − x̂ · mean(x̂ ∘ W g)) for g at q, k or v. W is the same in all passes, so s g is averaged before it is expanded, and
+/// the second part, which points along x̂, needs only numbers for each token: nothing of the size of all slots times d_model
+/// is made but W g.
+fn into_slots(run: &Run, layer: Layer, passes: &[&LayerGradients], differences: &Tensor, first: i64) -> Tensor {
+    let model = run.problem.model;
+    let block = &model.weights.blocks[layer.0];
+    let norm = &block.attention_norm;
+    let (before, count, d_model) = (differences.size()[0], differences.size()[1], differences.size()[2]);
+    let tokens = |tensor: &Tensor| tensor.flatten(0, 1).narrow(0, first, count); // [count, ..]
+    let units: Vec<(Tensor, Tensor)> = passes.iter().map(|pass| norm.unit(&tokens(&pass.residual))).collect(); // [count, d_model], [count, 1]
+    let mut expanded = Vec::new();
+    let mut along = Vec::new();
+    for branch in Branch::ALL {
+        let weight = norm.reading_unit(&block.branch_weight(branch, &model.spec)); // [head or kv_head, d_model, d_head]
+        let scaled: Vec<Tensor> = passes
+            .iter()
+            .zip(&units)
+            .map(|(pass, (_, scale))| {
+                let gradient = tokens(&pass.projections[branch.index()]).transpose(0, 1); // [slot, count, d_head]
+                gradient * scale / passes.len() as f64
+            })
+            .collect(); // a pass: [slot, count, d_head]
+        let slots = scaled.first().map_or(0, |one| one.size()[0]);
+        let for_slots = |each: &Tensor| match slots / each.size()[0] {
+            1 => each.shallow_clone(),
+            group => each.repeat_interleave_self_int(group, 0, None),
+        };
+        if norm.moves_with_its_input(run.rules) {
+            let of_passes: Vec<Tensor> = scaled
+                .iter()
+                .zip(&units)
+                .map(|(gradient, (unit, _))| {
+                    let read = unit.unsqueeze(0).matmul(&weight); // [head or kv_head, count, d_head]
+                    (for_slots(&read) * gradient).sum_dim_intlist(-1, false, None::<Kind>) / d_model as f64 // [slot, count]
+                })
+                .collect();
+            along.push(Tensor::stack(&of_passes, 2)); // [slot, count, pass]
+        }
+        let gradient = scaled.into_iter().reduce(|a, b| a + b).unwrap_or_default(); // [slot, count, d_head]
+        expanded.push(gradient.bmm(&for_slots(&weight).transpose(1, 2))); // [slot, count, d_model]
+    }
+    let expanded = Tensor::cat(&expanded, 0).flatten(1, 2); // [q, k and v slots, count · d_model]
+    let straight = differences.flatten(1, 2).matmul(&expanded.tr()); // [source, slot]
+    if along.is_empty() {
+        return straight;
+    }
+    let units: Vec<Tensor> = units.into_iter().map(|(unit, _)| unit).collect();
+    let units = Tensor::stack(&units, 2); // [count, d_model, pass]
+    let shares = differences.transpose(0, 1).bmm(&units).transpose(0, 1); // [source, count, pass]
+    let along = Tensor::cat(&along, 0).flatten(1, 2); // [q, k and v slots, count · pass]
+    straight - shares.reshape([before, -1]).matmul(&along.tr())
+}
+
+/// Adds products `[source, slot]` to the columns from `first` on.
+fn add(sums: &mut Array2<f64>, first: usize, products: &Tensor) {
+    let (rows, columns) = (products.size()[0] as usize, products.size()[1] as usize);
+    let mut flat = vec![0f64; rows * columns];
+    products.to_kind(Kind::Double).contiguous().copy_data(&mut flat, rows * columns);
+    for (index, product) in flat.into_iter().enumerate() {
+        sums[[index / columns, first + index % columns]] += product;
+    }
+}
+
+fn mean(tensors: impl Iterator<Item = Tensor>, count: usize) -> Tensor {
+    let sum = tensors.reduce(|a, b| a + b).unwrap_or_default();
+    if count == 1 { sum } else { sum / count as f64 }
+}
