@@ -30,6 +30,7 @@ pub mod error;
 #[cfg(feature = "torch")]
 pub mod eval;
 pub mod graph;
+pub mod identity;
 pub mod intervene;
 #[cfg(feature = "torch")]
 pub mod measure;

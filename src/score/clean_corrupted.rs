@@ -10,6 +10,7 @@
 use super::Run;
 use super::gradient::{contract, entering_recorded, gradients};
 use super::method::{Listing, Scorer, Work};
+use super::state::{Ledger, Stopped};
 use crate::graph::Graph;
 use crate::measure::memory::Needs;
 use crate::measure::sources::Activations;
@@ -39,7 +40,7 @@ impl Scorer for CleanCorrupted {
         Work::with_backward(2)
     }
 
-    fn score_batch(&self, run: &Run, _: &mut dyn FnMut(f64)) -> Array2<f64> {
+    fn score_batch(&self, run: &Run, _: &mut Ledger) -> Result<Array2<f64>, Stopped> {
         let (model, dimensions) = (run.problem.model, run.problem.graph.dimensions);
         let clean = Activations::record(model, &run.batch.clean, run.past);
         let corrupt = Activations::record(model, &run.batch.corrupt, run.past);
@@ -48,9 +49,9 @@ impl Scorer for CleanCorrupted {
         let ends = [&clean, &corrupt];
         let of = |end: &Activations| gradients(run, &entering_recorded(run, end), Some(&reference), &mut NoTap);
         if run.passes >= ends.len() {
-            return contract(run, &differences, &ends.map(of));
+            return Ok(contract(run, &differences, &ends.map(of)));
         }
         let [clean, corrupt] = ends.map(|end| contract(run, &differences, &[of(end)]));
-        (clean + corrupt) / ends.len() as f64
+        Ok((clean + corrupt) / ends.len() as f64)
     }
 }

@@ -11,6 +11,7 @@
 use super::Run;
 use super::gradient::{contract, entering_recorded, gradients};
 use super::method::{Listing, Scorer, Work};
+use super::state::{Ledger, Stopped};
 use crate::graph::Graph;
 use crate::measure::memory::Needs;
 use crate::measure::sources::Activations;
@@ -40,13 +41,13 @@ impl Scorer for Eap {
         Work::with_backward(1)
     }
 
-    fn score_batch(&self, run: &Run, _: &mut dyn FnMut(f64)) -> Array2<f64> {
+    fn score_batch(&self, run: &Run, _: &mut Ledger) -> Result<Array2<f64>, Stopped> {
         let (model, dimensions) = (run.problem.model, run.problem.graph.dimensions);
         let clean = Activations::record(model, &run.batch.clean, run.past);
         let corrupt = Activations::record(model, &run.batch.corrupt, run.past);
         let reference = clean.logits.log_softmax(-1, None::<Kind>); // [batch, vocab]
         // The clean run is known, so stretches of layers start from it.
         let gradients = gradients(run, &entering_recorded(run, &clean), Some(&reference), &mut NoTap);
-        contract(run, &clean.written_minus(&corrupt, model, dimensions), &[gradients])
+        Ok(contract(run, &clean.written_minus(&corrupt, model, dimensions), &[gradients]))
     }
 }

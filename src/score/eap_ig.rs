@@ -10,6 +10,7 @@
 use super::Run;
 use super::gradient::{Replace, contract, entering, gradients};
 use super::method::{Listing, Scorer, Work};
+use super::state::{Ledger, Stopped};
 use crate::graph::Graph;
 use crate::measure::memory::Needs;
 use crate::measure::sources::Activations;
@@ -76,7 +77,7 @@ impl Scorer for Options {
         Some(self.steps)
     }
 
-    fn score_batch(&self, run: &Run, part: &mut dyn FnMut(f64)) -> Array2<f64> {
+    fn score_batch(&self, run: &Run, ledger: &mut Ledger) -> Result<Array2<f64>, Stopped> {
         let (model, dimensions) = (run.problem.model, run.problem.graph.dimensions);
         let clean = Activations::record(model, &run.batch.clean, run.past);
         let corrupt = Activations::record(model, &run.batch.corrupt, run.past);
@@ -88,11 +89,10 @@ impl Scorer for Options {
             Endpoints::Clean => 1,
         };
         let steps: Vec<usize> = (first..first + self.steps).collect();
-        let mut sums = Array2::zeros((dimensions.sources(), dimensions.destinations()));
-        let mut done = 0;
         // Contracting the mean of several passes costs as much as contracting one.
-        for together in steps.chunks(run.passes) {
-            let passes: Vec<_> = together
+        let chunks: Vec<&[usize]> = steps.chunks(run.passes).collect();
+        let sums = ledger.steps(chunks.len(), |chunk, sums| {
+            let passes: Vec<_> = chunks[chunk]
                 .iter()
                 .map(|&k| {
                     let share = k as f64 / self.steps as f64;
@@ -102,9 +102,7 @@ impl Scorer for Options {
                 })
                 .collect();
             sums.scaled_add(passes.len() as f64, &contract(run, &differences, &passes));
-            done += passes.len();
-            part(done as f64 / self.steps as f64);
-        }
-        sums / self.steps as f64
+        })?;
+        Ok(sums / self.steps as f64)
     }
 }

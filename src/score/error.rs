@@ -1,6 +1,7 @@
 //! Why edges cannot be scored.
 
 use super::method::METHODS;
+use super::state::Stopped;
 use crate::error::{Hint, nearest};
 use crate::measure::memory::MemoryError;
 use crate::metric::MetricKind;
@@ -16,6 +17,8 @@ pub enum ScoreError {
     NoPairs,
     #[error("{method} needs at least one step")]
     NoSteps { method: &'static str },
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
     #[error(transparent)]
     Memory(#[from] MemoryError),
     #[error("{count} of the {what} are not finite numbers{}", weights_at_fault(weights))]
@@ -37,6 +40,7 @@ impl Hint for ScoreError {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("the methods are {}", names().collect::<Vec<_>>().join(", ")),
             },
+            ScoreError::Stopped(_) => return None,
             ScoreError::Memory(error) => return error.hint(),
             ScoreError::NotFinite { weights, .. } if weights.is_empty() => {
                 "the activations overflow somewhere; if the weights are f16, try --dtype f32".into()

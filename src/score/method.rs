@@ -1,5 +1,6 @@
 //! The methods: what each is called, what it costs, and the one seam between them and everything else.
 
+use super::state::{Ledger, Stopped};
 use super::{Run, ScoreError, clean_corrupted, eap, eap_ig, eap_ig_activations, exact, ifr, random};
 use crate::measure::memory::Needs;
 use ndarray::Array2;
@@ -96,8 +97,11 @@ pub(super) trait Scorer {
         None
     }
 
-    /// Sums over the pairs of one batch, `[source, destination]`. `part` is told how much of it is done, from 0 to 1.
-    fn score_batch(&self, run: &Run, part: &mut dyn FnMut(f64)) -> Array2<f64>;
+    /// Sums over the pairs of one batch, `[source, destination]`. What takes long goes by [`Ledger::steps`].
+    ///
+    /// # Errors
+    /// [`Stopped`] where the ledger says so.
+    fn score_batch(&self, run: &Run, ledger: &mut Ledger) -> Result<Array2<f64>, Stopped>;
 }
 
 impl Method {
