@@ -10,6 +10,18 @@ use std::collections::BTreeMap;
 pub struct Identity(BTreeMap<String, String>);
 
 impl Identity {
+    /// The values of a table, by their names in it.
+    ///
+    /// # Errors
+    /// When JSON cannot hold it.
+    pub fn of(table: &impl Serialize) -> serde_json::Result<Identity> {
+        let nothing = Identity::default();
+        Ok(match serde_json::to_value(table)? {
+            Value::Object(parts) => parts.iter().fold(nothing, |all, (name, value)| all.with(name, value)),
+            other => nothing.with("value", &other),
+        })
+    }
+
     /// With a value; those inside an object or a list each under a name of its own.
     pub fn with(self, name: &str, value: &Value) -> Identity {
         let inside = |part: &str| format!("{name}.{part}");

@@ -41,6 +41,7 @@ pub mod parity;
 pub mod render;
 #[cfg(feature = "torch")]
 pub mod score;
+pub mod shard;
 pub mod task;
 pub mod tokenizer;
 
