@@ -6,6 +6,7 @@
 use penjing::dataset::TokenPair;
 use penjing::graph::{Dimensions, Graph, KvSlots};
 use penjing::identity::Identity;
+use penjing::measure::memory::{Division, Sizes};
 use penjing::metric::MetricKind;
 use penjing::model::Model;
 use penjing::model::spec::Spec;
@@ -122,6 +123,27 @@ fn a_run_stopped_at_every_step_ends_in_the_same_bytes() {
     });
 }
 
+/// What is free when a run is resumed has no say in how it is divided.
+#[test]
+fn a_resumed_run_keeps_its_division() {
+    let folder = tempdir().unwrap();
+    with_problem(|problem| {
+        let method = Method::Eap;
+        let sizes = Sizes::new(problem.model, problem.graph.dimensions, problem.pairs, problem.prefix);
+        let memory = sizes.peak(method.needs(), 2, 1, 1);
+        let tight = Problem { batch_size: None, memory, ..*problem };
+        let roomy = Problem { memory: usize::MAX, ..tight };
+        assert_eq!([&tight, &roomy].map(|problem| problem.division(&method).unwrap().pairs), [2, 8]);
+        let mut whole = State::start(&tight, &method).unwrap();
+        advance(&tight, &method, &mut whole, &mut StopAt::new(0)).unwrap();
+        let mut state = State::start(&tight, &method).unwrap();
+        let _ = advance(&tight, &method, &mut state, &mut StopAt::new(1));
+        let mut state = through_a_file(&state, &roomy, folder.path());
+        advance(&roomy, &method, &mut state, &mut StopAt::new(0)).unwrap();
+        assert_eq!(state, whole);
+    });
+}
+
 /// Exact scores and those by integrated gradients over activations take long even for one batch.
 #[test]
 fn slow_methods_can_stop_within_a_batch() {
@@ -145,8 +167,8 @@ fn slow_methods_can_stop_within_a_batch() {
     });
 }
 
-fn one_pass_at_a_time(problem: &Problem) -> penjing::measure::memory::Division {
-    penjing::measure::memory::Division { passes: 1, ..problem.division(&Method::CleanCorrupted).unwrap() }
+fn one_pass_at_a_time(problem: &Problem) -> Division {
+    Division { passes: 1, ..problem.division(&Method::CleanCorrupted).unwrap() }
 }
 
 #[test]
