@@ -116,8 +116,11 @@ fn a_run_stopped_at_every_step_ends_in_the_same_bytes() {
         let method = Method::Exact;
         let whole = score(problem, &method, &mut |_| ()).unwrap();
         let mut state = State::start(problem, &method).unwrap();
+        let mut share = 0.0;
         while advance(problem, &method, &mut state, &mut StopAt::new(1)).is_err() {
             state = through_a_file(&state, problem, folder.path());
+            assert!(state.share() > share || state.begun.is_none(), "{share} again");
+            share = state.share();
         }
         assert_eq!(state.scores(problem.model).unwrap(), whole);
     });
