@@ -87,6 +87,18 @@ impl Hint for DatasetError {
 }
 
 impl Dataset {
+    /// A hash (blake3) of all tokens.
+    pub fn hash(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for pair in &self.pairs {
+            for tokens in [&pair.clean, &pair.corrupt, &pair.right, &pair.wrong] {
+                hasher.update(&(tokens.len() as u64).to_le_bytes());
+                hasher.update(&tokens.iter().flat_map(|token| token.to_le_bytes()).collect::<Vec<u8>>());
+            }
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
     /// Refuses prompts longer than the model's context, and answers for which it has no logit.
     ///
     /// # Errors

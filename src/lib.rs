@@ -30,6 +30,7 @@ pub mod error;
 #[cfg(feature = "torch")]
 pub mod eval;
 pub mod graph;
+pub mod identity;
 pub mod intervene;
 #[cfg(feature = "torch")]
 pub mod measure;
@@ -40,6 +41,7 @@ pub mod parity;
 pub mod render;
 #[cfg(feature = "torch")]
 pub mod score;
+pub mod shard;
 pub mod task;
 pub mod tokenizer;
 

@@ -12,9 +12,10 @@ use penjing::measure::memory::is_out_of_memory;
 use penjing::metric::MetricKind;
 use penjing::model::Model;
 use penjing::model::spec::Spec;
-use penjing::score::{Method, Problem, Progress, score};
+use penjing::score::{Method, Problem, Progress, ScoreError, State, Watch, advance, score};
 use penjing::task::PromptPair;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::ops::ControlFlow;
 
 const VOCAB: usize = 500;
 
@@ -51,6 +52,19 @@ fn limited<T>(room: u64, work: impl FnOnce() -> T) -> T {
     done
 }
 
+/// Ends a run as soon as it has smaller batches.
+struct StopWhenSmaller(bool);
+
+impl Watch for StopWhenSmaller {
+    fn safe_point(&mut self, _: &State) -> ControlFlow<()> {
+        if self.0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn smaller_batch(&mut self, _: usize) {
+        self.0 = true;
+    }
+}
+
 #[test]
 fn smaller_batches_give_the_same_numbers() {
     tch::set_num_threads(1);
@@ -79,6 +93,18 @@ fn smaller_batches_give_the_same_numbers() {
     });
     let found = found.unwrap();
     assert_eq!(told.first(), Some(&64), "{told:?}");
+    let worst = (&expected.values - &found.values).iter().fold(0f32, |worst, change| worst.max(change.abs()));
+    assert!(worst < 1e-6, "{worst}");
+
+    // A run that is stopped after its batches were halved goes on with the halves.
+    let mut state = State::start(&large, &Method::Eap).unwrap();
+    let mut stop_when_smaller = StopWhenSmaller(false);
+    let stopped = limited(180 << 20, || advance(&large, &Method::Eap, &mut state, &mut stop_when_smaller));
+    assert!(matches!(stopped, Err(ScoreError::Stopped(_))), "{stopped:?}");
+    let halves: Vec<usize> = state.left.iter().map(|rows| rows.indices.len()).collect();
+    assert!(halves.len() > 1 && halves.iter().sum::<usize>() == 128, "{halves:?}");
+    advance(&large, &Method::Eap, &mut state, &mut &mut |_: Progress| ()).unwrap();
+    let found = state.scores(&model).unwrap();
     let worst = (&expected.values - &found.values).iter().fold(0f32, |worst, change| worst.max(change.abs()));
     assert!(worst < 1e-6, "{worst}");
 

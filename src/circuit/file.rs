@@ -8,6 +8,7 @@ use super::report::{EdgeCost, RandomBaseline, Report};
 use crate::error::{FileError, Hint};
 use crate::graph::scores::Scores;
 use crate::graph::{Dimensions, Graph, GraphError};
+use crate::shard::{Shard, ShardError};
 use indexmap::IndexMap;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::io::Write;
@@ -214,6 +215,10 @@ pub enum ContentError {
     Repeated(String),
     #[error("{missing} of the graph's {edges} edges have no score, the first is {first}")]
     MissingEdges { missing: usize, edges: usize, first: String },
+    #[error(transparent)]
+    Shard(#[from] ShardError),
+    #[error("the pairs are not those of shard {shard} of {pairs} pairs")]
+    Part { shard: Shard, pairs: usize },
     #[error("`nodes` does not list the nodes that the edges touch")]
     Nodes,
 }
@@ -225,9 +230,11 @@ impl Hint for ContentError {
             ContentError::Schema { expected, .. } => {
                 Some(format!("this version of penjing reads `{expected}`; the file may come from another version"))
             }
-            ContentError::Count { .. } | ContentError::Nodes | ContentError::Shared { .. } => {
-                Some("the file was edited or damaged; write it again".into())
-            }
+            ContentError::Count { .. }
+            | ContentError::Nodes
+            | ContentError::Shared { .. }
+            | ContentError::Shard(_)
+            | ContentError::Part { .. } => Some("the file was edited or damaged; write it again".into()),
             ContentError::TooLarge(_) => Some("check `layers` and `heads`".into()),
             ContentError::Graph(error) => error.hint(),
             ContentError::Repeated(_) => Some("list every edge once".into()),

@@ -43,12 +43,19 @@ impl ScoresV1 {
         for (name, score) in &self.scores {
             scores.set(graph.parse_edge(name)?, *score);
         }
-        let mut missing =
-            graph.edges().iter().map(|edge| graph.name(*edge)).filter(|name| !self.scores.contains_key(name));
-        if let Some(first) = missing.next() {
-            return Err(ContentError::MissingEdges { missing: 1 + missing.count(), edges: graph.edge_count(), first });
-        }
+        check_complete(&graph, &self.scores)?;
         Ok(ScoredGraph { provenance: self.provenance, graph, scores })
+    }
+}
+
+/// Refuses numbers of some edges only.
+pub(super) fn check_complete<T>(graph: &Graph, numbers: &IndexMap<String, T>) -> Result<(), ContentError> {
+    let mut missing = graph.edges().iter().map(|edge| graph.name(*edge)).filter(|name| !numbers.contains_key(name));
+    match missing.next() {
+        None => Ok(()),
+        Some(first) => {
+            Err(ContentError::MissingEdges { missing: 1 + missing.count(), edges: graph.edge_count(), first })
+        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! `penjing discover`: score, select, prove, draw.
 
 use super::Ended;
+use super::long_run::{Checkpoint, LongRun};
 use super::options::{Scoring, Subject};
 use super::progress::Progress;
+use super::record::run_record;
 use super::resources::Resources;
 use super::term::{Usage, make_folder, note, print, print_json, write};
-use super::work::{Work, note_if_halved, run_record, warn_if_poor};
+use super::work::{Work, note_if_halved, warn_if_poor};
 use clap::Args;
 use penjing::circuit::file::{self, Circuit, Options, SelectionRecord};
 use penjing::circuit::scores_file;
@@ -26,6 +28,8 @@ pub struct Discover {
     scoring: Scoring,
     #[command(flatten)]
     resources: Resources,
+    #[command(flatten)]
+    long_run: LongRun,
     /// Find the smallest circuit that is this faithful (default: 0.9)
     #[arg(long, value_name = "F", conflicts_with_all = ["edges", "threshold"])]
     faithfulness: Option<f64>,
@@ -157,7 +161,12 @@ pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
     let corruption = subject.corruption.as_deref();
     let scoring_pairs = work.pairs(Split::Train, subject.pairs, subject.seed, corruption)?;
     let fresh_pairs = work.pairs(Split::Test, command.evidence_pairs, subject.seed, corruption)?;
-    let (scores, scoring_seconds) = work.score(&method, &command.scoring, &scoring_pairs.pairs)?;
+    let mut provenance = work.provenance(subject, &method, &scoring_pairs);
+    let depends_on = work.identity(&provenance, &command.scoring, &scoring_pairs, false)?;
+    let checkpoint = Checkpoint::new(&out, None, depends_on, &command.long_run);
+    let problem = work.problem(&command.scoring, &scoring_pairs.pairs);
+    let (state, scoring_seconds) = work.score(&problem, &method, &checkpoint)?;
+    let scores = state.scores(&loaded.model).map_err(penjing::Error::from)?;
 
     let select_start = Instant::now();
     let bench = work.bench("selecting", &scoring_pairs.pairs)?;
@@ -187,7 +196,6 @@ pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
     note_if_halved(&fresh);
     let evidence_seconds = evidence_start.elapsed().as_secs_f64();
 
-    let mut provenance = work.provenance(subject, &method, &scoring_pairs);
     let scores_text = scores_file::to_json(graph, &scores, &provenance).map_err(penjing::Error::from)?;
     provenance.selection = Some(command.selection(&method, goal, selected.ranked));
     let caption = Caption {
@@ -211,6 +219,7 @@ pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
     write(&out, "circuit.dot", render::dot(graph, &circuit.mask, &circuit.scores, &caption).as_bytes())?;
     write(&out, "circuit.svg", render::svg(graph, &circuit.mask, &circuit.scores, &caption).as_bytes())?;
     write(&out, "circuit.json", file::to_json(&circuit).map_err(penjing::Error::from)?.as_bytes())?;
+    checkpoint.remove();
 
     let Some(report) = &circuit.report else { return Ok(Ended::Done) };
     warn_if_poor(report.accuracy_model, &loaded.id, &task.name);

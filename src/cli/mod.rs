@@ -1,7 +1,7 @@
 //! The command line: what can be typed, and which function answers it.
 //!
 //! stdout is data, stderr is talk. Exit codes: 0 done, 1 a check failed or a target was not reached, 2 bad usage, task,
-//! model or file.
+//! model or file, 130 and 143 stopped by Ctrl-C and SIGTERM.
 
 #[cfg(feature = "torch")]
 mod discover;
@@ -13,16 +13,26 @@ mod hub;
 #[cfg(feature = "torch")]
 mod inspect;
 #[cfg(feature = "torch")]
+mod long_run;
+mod merge;
+#[cfg(feature = "torch")]
 mod model;
 #[cfg(feature = "torch")]
 mod options;
 #[cfg(feature = "torch")]
 mod progress;
+mod record;
 mod render;
 #[cfg(feature = "torch")]
 mod resources;
 #[cfg(feature = "torch")]
 mod score;
+#[cfg(feature = "torch")]
+mod scored;
+#[cfg(feature = "torch")]
+mod shard;
+#[cfg(feature = "torch")]
+mod signals;
 mod task;
 mod term;
 #[cfg(feature = "torch")]
@@ -50,6 +60,8 @@ enum Command {
     /// Score every edge of the model's graph
     #[cfg(feature = "torch")]
     Score(score::Score),
+    /// Put the shards of a scoring run together
+    Merge(merge::Merge),
     /// Measure a circuit on fresh pairs
     #[cfg(feature = "torch")]
     Evaluate(evaluate::Evaluate),
@@ -101,7 +113,7 @@ pub fn main() -> ExitCode {
                 return ExitCode::SUCCESS;
             }
             term::error(&error);
-            ExitCode::from(2)
+            ExitCode::from(error.downcast_ref::<term::Interrupted>().map_or(2, |stopped| stopped.exit_code))
         }
     }
 }
@@ -123,6 +135,7 @@ fn run(Arguments { json, command }: Arguments) -> anyhow::Result<Ended> {
         Command::Discover(command) => discover::run(&command, json),
         #[cfg(feature = "torch")]
         Command::Score(command) => score::run(&command, json),
+        Command::Merge(command) => merge::run(&command, json),
         #[cfg(feature = "torch")]
         Command::Evaluate(command) => evaluate::run(&command, json),
         Command::Render(command) => render::run(&command, json),

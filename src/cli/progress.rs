@@ -16,6 +16,14 @@ impl Progress {
         Progress::start(phase, "{msg:22} {bar:30} {percent:>3} %  {elapsed} gone, {eta} to go", Some(1000))
     }
 
+    /// A phase that an earlier run has done a share of: what is left is estimated from what is done from here on.
+    pub fn bar_from(phase: &str, share: f64) -> Progress {
+        let progress = Progress::bar(phase);
+        progress.set(share);
+        progress.bar.reset_eta();
+        progress
+    }
+
     /// A phase of unknown length.
     pub fn text(phase: &str) -> Progress {
         Progress::start(phase, "{msg}  {elapsed}", None)

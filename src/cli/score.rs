@@ -1,14 +1,16 @@
-//! `penjing score`: scores every edge and writes `scores.json`.
+//! `penjing score`: scores every edge and writes `scores.json`, or its part of it as a shard.
 
 use super::Ended;
+use super::long_run::{Checkpoint, LongRun};
 use super::options::{Scoring, Subject};
 use super::resources::Resources;
-use super::term::{make_folder, print, print_json, write};
-use super::work::{Work, run_record};
+use super::scored::Scored;
+use super::shard;
+use super::term::{make_folder, note, print, print_json};
+use super::work::Work;
 use clap::Args;
 use comfy_table::Table;
-use penjing::circuit::scores_file;
-use penjing::score::METHODS;
+use penjing::score::{METHODS, Problem, ScoreError};
 use penjing::task::Split;
 use serde_json::json;
 use std::path::PathBuf;
@@ -24,6 +26,15 @@ pub struct Score {
     scoring: Scoring,
     #[command(flatten)]
     resources: Resources,
+    #[command(flatten)]
+    long_run: LongRun,
+    /// Score only this part of the pairs, 0/4 to 3/4, for `penjing merge`; `auto`: as Slurm, MPI or torchrun number this
+    /// process
+    #[arg(long, value_name = "I/N")]
+    shard: Option<String>,
+    /// Keep the scores of every pair too, in per-pair.npz; pairs then run one at a time, which takes longer
+    #[arg(long)]
+    per_pair: bool,
     /// Folder for scores.json and run.json (default: runs/TASK-MODEL)
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -34,41 +45,32 @@ pub fn run(command: &Score, json: bool) -> anyhow::Result<Ended> {
         return list(json);
     };
     let method = command.scoring.method(subject.seed)?;
+    let shard = command.shard.as_deref().map(shard::parse).transpose()?;
     let work = Work::load(subject, &command.resources)?;
     let out = command.out.clone().unwrap_or_else(|| subject.default_out(&work.task.name, &work.loaded.id));
     make_folder(&out)?;
     let dataset = work.pairs(Split::Train, subject.pairs, subject.seed, subject.corruption.as_deref())?;
-    let (scores, seconds) = work.score(&method, &command.scoring, &dataset.pairs)?;
-    let provenance = work.provenance(subject, &method, &dataset);
-    let record = run_record(&provenance, &[("score", seconds)]);
-    let text = scores_file::to_json(&work.graph, &scores, &provenance).map_err(penjing::Error::from)?;
-    write(&out, "scores.json", text.as_bytes())?;
-    write(&out, "run.json", (serde_json::to_string_pretty(&record)? + "\n").as_bytes())?;
-    if json {
-        print_json(&json!({
-            "task": work.task.name,
-            "model": work.loaded.id,
-            "method": method.name(),
-            "pairs": dataset.pairs.len(),
-            "edges_total": work.graph.edge_count(),
-            "seconds": seconds,
-            "out": out,
-        }))?;
-    } else {
-        let mut edges = work.graph.edges().to_vec();
-        edges.sort_by(|a, b| scores.get(*b).abs().total_cmp(&scores.get(*a).abs()).then(a.cmp(b)));
-        let mut table = Table::new();
-        table.load_style(comfy_table::presets::NOTHING).set_header(["edge", "score"]);
-        for &edge in edges.iter().take(20) {
-            table.add_row([work.graph.name(edge), format!("{:+.4}", scores.get(edge))]);
-        }
-        print(&format!(
-            "{table}\n\n{} edges scored by {} in {seconds:.1} s: {}",
-            edges.len(),
-            method.name(),
-            out.join("scores.json").display()
-        ))?;
+    if shard.is_some() && !method.adds_up() {
+        return Err(penjing::Error::from(ScoreError::NotOfPairs { method: method.name() }).into());
     }
+    let part = match shard {
+        Some(shard) => shard.range(dataset.pairs.len()).map_err(penjing::Error::from)?,
+        None => 0..dataset.pairs.len(),
+    };
+    let provenance = work.provenance(subject, &method, &dataset);
+    let depends_on = work.identity(&provenance, &command.scoring, &dataset, command.per_pair)?;
+    let checkpoint = Checkpoint::new(&out, shard, depends_on, &command.long_run);
+    let scored = Scored { work: &work, provenance: &provenance, dataset: &dataset, out: &out, shard, json };
+    if let Some(shard) = shard.filter(|_| command.long_run.resume)
+        && scored.is_written(shard, command.per_pair)?
+    {
+        note(&format!("shard {shard} is done already"));
+        return Ok(Ended::Done);
+    }
+    let problem = Problem { per_pair: command.per_pair, ..work.problem(&command.scoring, &dataset.pairs[part]) };
+    let (state, seconds) = work.score(&problem, &method, &checkpoint)?;
+    scored.write(&state, seconds)?;
+    checkpoint.remove();
     Ok(Ended::Done)
 }
 

@@ -9,6 +9,7 @@ pub fn error(error: &anyhow::Error) {
     let mut text = format!("error: {error}");
     let hint = error.chain().find_map(|cause| cause.downcast_ref::<penjing::Error>()?.hint());
     let hint = hint.or_else(|| error.downcast_ref::<Usage>().map(|usage| usage.hint.clone()));
+    let hint = hint.or_else(|| error.downcast_ref::<Interrupted>().map(|stopped| stopped.hint.clone()));
     if let Some(hint) = hint {
         text.push_str(&format!("\n\nhint: {hint}"));
     }
@@ -29,6 +30,23 @@ impl std::fmt::Display for Usage {
 }
 
 impl std::error::Error for Usage {}
+
+/// A signal ended the run.
+#[derive(Debug)]
+pub struct Interrupted {
+    pub message: String,
+    pub hint: String,
+    /// 128 and the signal's number, as shells have it.
+    pub exit_code: u8,
+}
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Interrupted {}
 
 /// A note to the user.
 pub fn note(text: &str) {

@@ -1,20 +1,21 @@
 //! What `discover`, `score` and `evaluate` do alike: task and model loaded, pairs tokenised, edges scored, and the record
 //! of it all.
 
+use super::long_run::{Checkpoint, Keeper};
 use super::options::{Scoring, Subject};
-use super::progress::Progress;
 use super::resources::Resources;
+use super::signals::Signals;
 use super::term::note;
 use penjing::circuit::file::{MethodRecord, ModelRecord, Options, Provenance, TaskRecord};
 use penjing::dataset::{self, Dataset, TokenPair};
 use penjing::eval::Bench;
 use penjing::eval::division::{self, Keep};
-use penjing::graph::scores::Scores;
 use penjing::graph::{Dimensions, Graph};
+use penjing::identity::Identity;
 use penjing::measure::batch::Prefix;
-use penjing::measure::memory::{Division, Sizes, in_words};
+use penjing::measure::memory::{Sizes, in_words};
 use penjing::model::{self, Loaded};
-use penjing::score::{self, Method, Problem, cost};
+use penjing::score::{self, Method, Problem, ScoreError, State, cost};
 use penjing::task::{self, Expansion, Split, Task};
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -69,32 +70,31 @@ impl Work {
         Ok(dataset)
     }
 
-    /// Scores every edge, with progress. Also the seconds that the scoring alone took.
-    ///
-    /// # Errors
-    /// When the method cannot work on the task.
-    pub fn score(
-        &self,
-        method: &Method,
-        scoring: &Scoring,
-        pairs: &[TokenPair],
-    ) -> Result<(Scores, f64), penjing::Error> {
-        let problem = Problem {
+    /// The question that scoring answers.
+    pub fn problem<'a>(&'a self, scoring: &Scoring, pairs: &'a [TokenPair]) -> Problem<'a> {
+        Problem {
             batch_size: scoring.batch,
             memory: self.memory,
             ..Problem::new(&self.loaded.model, &self.graph, pairs, self.task.metric)
-        };
-        let division = problem.division(method)?;
-        say(&division, cost::seconds(&problem, method, &division));
-        let progress = Progress::bar("scoring edges");
+        }
+    }
+
+    /// Scores every edge, with progress, from the checkpoint if that is asked for. Also the seconds that the scoring alone
+    /// took.
+    ///
+    /// # Errors
+    /// When the method cannot work on the task, the checkpoint is of another run, or a signal ended the run.
+    pub fn score(&self, problem: &Problem, method: &Method, checkpoint: &Checkpoint) -> anyhow::Result<(State, f64)> {
+        let mut state = checkpoint.state(problem, method)?;
+        say(&state, cost::seconds(problem, method, &state.division));
+        let signals = Signals::listen()?;
+        let mut keeper = Keeper::new(checkpoint, &signals, state.share());
         let start = Instant::now();
-        let scores = score::score(&problem, method, &mut |event| match event {
-            score::Progress::Done(share) => progress.set(share),
-            score::Progress::SmallerBatch(pairs) => {
-                progress.note(&format!("note: out of memory; going on with {}", at_once(pairs)));
-            }
-        })?;
-        Ok((scores, start.elapsed().as_secs_f64()))
+        match score::advance(problem, method, &mut state, &mut keeper) {
+            Err(ScoreError::Stopped(_)) => Err(keeper.interrupted(&state)),
+            Err(error) => Err(penjing::Error::from(error).into()),
+            Ok(()) => Ok((state, start.elapsed().as_secs_f64())),
+        }
     }
 
     /// Pairs on which circuits are run, within the memory that may be used; `doing` says what for.
@@ -112,6 +112,30 @@ impl Work {
         let metrics = bench.clean().metric.iter().chain(&bench.ablated().metric);
         score::check_finite(model, "metrics", metrics.copied())?;
         Ok(bench)
+    }
+
+    /// What the numbers depend on, beyond what files record, down to the last bit.
+    ///
+    /// # Errors
+    /// None in practice: a provenance holds nothing that JSON has not.
+    pub fn identity(
+        &self,
+        provenance: &Provenance,
+        scoring: &Scoring,
+        dataset: &Dataset,
+        per_pair: bool,
+    ) -> serde_json::Result<Identity> {
+        let model = &self.loaded.model;
+        let device = if model.device.is_cuda() { "cuda" } else { "cpu" };
+        let batch = scoring.batch.map_or("as many as fit".to_owned(), |pairs| pairs.to_string());
+        Ok(Identity::of(provenance)?
+            .with("weights", &model.fingerprint().into())
+            .with("dtype", &format!("{:?}", model.kept_in()).into())
+            .with("tokens", &dataset.hash().into())
+            .with("device", &device.into())
+            .with("batch", &batch.into())
+            .with("per_pair", &per_pair.into())
+            .with("graph", &format!("{:?}", self.graph.dimensions).into()))
     }
 
     /// Everything that the result depends on.
@@ -150,19 +174,27 @@ pub fn note_if_halved(bench: &Bench) {
     }
 }
 
-fn at_once(pairs: usize) -> String {
+pub fn at_once(pairs: usize) -> String {
     format!("{pairs} {} at once", if pairs == 1 { "pair" } else { "pairs" })
 }
 
-/// Tells what the run will take, before it starts.
-fn say(division: &Division, seconds: f64) {
-    let time = match seconds {
+/// Tells what the run will take, before it starts; `seconds`: all of it, the part that is done already too.
+fn say(state: &State, seconds: f64) {
+    let time = match seconds * (1.0 - state.share()) {
         seconds if seconds < 1.0 => "less than a second".to_owned(),
         seconds if seconds < 120.0 => format!("about {seconds:.0} s"),
         seconds if seconds < 7200.0 => format!("about {:.0} min", seconds / 60.0),
         seconds => format!("about {:.1} h", seconds / 3600.0),
     };
-    note(&format!("scoring takes {time} and about {}, {}", in_words(division.bytes), at_once(division.pairs)));
+    let rest = match state.share() {
+        0.0 => "scoring".to_owned(),
+        share => format!("{:.1} % is done; scoring the rest", share * 100.0),
+    };
+    note(&format!(
+        "{rest} takes {time} and about {}, {}",
+        in_words(state.division.bytes),
+        at_once(state.division.pairs)
+    ));
 }
 
 /// The names of the corruptions that the pairs came from, in order of appearance.
@@ -174,25 +206,6 @@ fn corruptions(dataset: &Dataset) -> String {
         }
     }
     names.join(", ")
-}
-
-/// `run.json`: the exact command, versions and timings; the one file of a run that differs between two equal runs.
-pub fn run_record(provenance: &Provenance, seconds: &[(&str, f64)]) -> Value {
-    let timings: serde_json::Map<String, Value> =
-        seconds.iter().map(|(phase, seconds)| ((*phase).to_owned(), json!(seconds))).collect();
-    json!({
-        "schema": "penjing.run/1",
-        "command": std::env::args().collect::<Vec<_>>(),
-        "penjing": env!("CARGO_PKG_VERSION"),
-        "libtorch": option_env!("PENJING_LIBTORCH_VERSION"),
-        "threads": provenance.threads,
-        "task": provenance.task,
-        "model": provenance.model,
-        "method": provenance.method,
-        "selection": provenance.selection,
-        "seed": provenance.seed,
-        "seconds": timings,
-    })
 }
 
 /// Says on stderr that the model is poor at the task, since then its circuit explains little.

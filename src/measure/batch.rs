@@ -63,35 +63,57 @@ pub enum Prefix {
     Recomputed,
 }
 
+/// Which pairs make a batch, and how much of their start is shared: what a batch can be made from again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rows {
+    /// Where each row stands in the data set.
+    pub indices: Vec<usize>,
+    /// Tokens at the start of every prompt that clean and corrupt have in common and that are run once.
+    pub shared: usize,
+}
+
+impl Rows {
+    /// Both halves, or nothing of a single pair. They share what the whole shared.
+    pub fn halves(&self) -> Option<[Rows; 2]> {
+        let (first, second) = self.indices.split_at(self.indices.len().div_ceil(2));
+        let part = |indices: &[usize]| Rows { indices: indices.to_vec(), shared: self.shared };
+        (!second.is_empty()).then(|| [part(first), part(second)])
+    }
+
+    /// Their tokens on a device.
+    pub fn batch(&self, pairs: &[TokenPair], device: Device) -> Batch {
+        let Rows { indices, shared } = self;
+        let rows = |tokens: &dyn Fn(usize) -> Vec<i64>| {
+            let flat: Vec<i64> = indices.iter().flat_map(|&index| tokens(index)).collect();
+            Tensor::from_slice(&flat).view([indices.len() as i64, -1]).to_device(device) // [batch, pos]
+        };
+        let ids = |tokens: &[u32]| tokens.iter().map(|&id| i64::from(id)).collect::<Vec<i64>>();
+        Batch {
+            indices: indices.clone(),
+            prefix: (*shared > 0).then(|| rows(&|index| ids(&pairs[index].clean[..*shared]))),
+            clean: rows(&|index| ids(&pairs[index].clean[*shared..])),
+            corrupt: rows(&|index| ids(&pairs[index].corrupt[*shared..])),
+            right: indices.iter().map(|&index| ids(&pairs[index].right)).collect(),
+            wrong: indices.iter().map(|&index| ids(&pairs[index].wrong)).collect(),
+        }
+    }
+}
+
 /// Groups pairs by length and, within a length, by the position of their first difference. Where positions see later ones
 /// (bidirectional attention) nothing is shared, whatever `prefix` says.
-pub fn batches(model: &Model, pairs: &[TokenPair], largest: usize, prefix: Prefix) -> Vec<Batch> {
-    let prefix = if model.spec.attention.causal { prefix } else { Prefix::Recomputed };
+pub fn group(model: &Model, pairs: &[TokenPair], largest: usize, prefix: Prefix) -> Vec<Rows> {
+    let shares = model.spec.attention.causal && prefix == Prefix::Shared;
     let mut order: Vec<usize> = (0..pairs.len()).collect();
     order.sort_by_key(|&index| (pairs[index].clean.len(), pairs[index].first_difference, index));
+    let shared = |indices: &[usize]| indices.iter().map(|&index| pairs[index].first_difference).min().unwrap_or(0);
     order
         .chunk_by(|&a, &b| pairs[a].clean.len() == pairs[b].clean.len())
         .flat_map(|same_length| same_length.chunks(largest.max(1)))
-        .map(|indices| batch(pairs, indices, prefix, model.device))
+        .map(|indices| Rows { indices: indices.to_vec(), shared: if shares { shared(indices) } else { 0 } })
         .collect()
 }
 
-fn batch(pairs: &[TokenPair], indices: &[usize], prefix: Prefix, device: Device) -> Batch {
-    let shared = match prefix {
-        Prefix::Shared => indices.iter().map(|&index| pairs[index].first_difference).min().unwrap_or(0),
-        Prefix::Recomputed => 0,
-    };
-    let rows = |tokens: &dyn Fn(usize) -> Vec<i64>| {
-        let flat: Vec<i64> = indices.iter().flat_map(|&index| tokens(index)).collect();
-        Tensor::from_slice(&flat).view([indices.len() as i64, -1]).to_device(device) // [batch, pos]
-    };
-    let ids = |tokens: &[u32]| tokens.iter().map(|&id| i64::from(id)).collect::<Vec<i64>>();
-    Batch {
-        indices: indices.to_vec(),
-        prefix: (shared > 0).then(|| rows(&|index| ids(&pairs[index].clean[..shared]))),
-        clean: rows(&|index| ids(&pairs[index].clean[shared..])),
-        corrupt: rows(&|index| ids(&pairs[index].corrupt[shared..])),
-        right: indices.iter().map(|&index| ids(&pairs[index].right)).collect(),
-        wrong: indices.iter().map(|&index| ids(&pairs[index].wrong)).collect(),
-    }
+/// The pairs in batches of at most `largest`, as [`group`] groups them.
+pub fn batches(model: &Model, pairs: &[TokenPair], largest: usize, prefix: Prefix) -> Vec<Batch> {
+    group(model, pairs, largest, prefix).iter().map(|rows| rows.batch(pairs, model.device)).collect()
 }

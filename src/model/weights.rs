@@ -74,20 +74,42 @@ impl Model {
         computed_in(self.weights.token_embedding.kind())
     }
 
-    /// Bytes of all weights as they are kept; shared ones once.
-    pub fn weight_bytes(&self) -> usize {
-        let size = |tensor: &Tensor| tensor.numel() * tensor.kind().elt_size_in_bytes();
+    /// The type that matrices are kept in.
+    pub fn kept_in(&self) -> Kind {
+        self.weights.token_embedding.kind()
+    }
+
+    /// Every matrix as it is kept; shared ones once.
+    fn matrices(&self) -> Vec<&Tensor> {
         let Weights { token_embedding, position_embedding, blocks, unembedding, .. } = &self.weights;
         let tied = unembedding.weight.data_ptr() == token_embedding.data_ptr();
-        let of_block = |block: &Block| {
-            let linears = block.projections.iter().chain([&block.attention_out]);
+        let of_blocks = blocks.iter().flat_map(|block| {
             let mlp = block.mlp.iter().flat_map(|mlp| mlp.gate.iter().chain([&mlp.input, &mlp.output]));
-            linears.chain(mlp).map(|linear| size(&linear.weight)).sum::<usize>()
-        };
-        size(token_embedding)
-            + position_embedding.as_ref().map_or(0, size)
-            + blocks.iter().map(of_block).sum::<usize>()
-            + if tied { 0 } else { size(&unembedding.weight) }
+            block.projections.iter().chain([&block.attention_out]).chain(mlp).map(|linear| &linear.weight)
+        });
+        let ends = std::iter::once(token_embedding).chain(position_embedding);
+        ends.chain(of_blocks).chain((!tied).then_some(&unembedding.weight)).collect()
+    }
+
+    /// Bytes of all matrices.
+    pub fn weight_bytes(&self) -> usize {
+        self.matrices().into_iter().map(|tensor| tensor.numel() * tensor.kind().elt_size_in_bytes()).sum()
+    }
+
+    /// Tells weights of one architecture apart: a hash (blake3) of some rows of every matrix, as they are kept.
+    pub fn fingerprint(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for tensor in self.matrices() {
+            hasher.update(format!("{:?}{:?}", tensor.size(), tensor.kind()).as_bytes());
+            let rows = tensor.size()[0];
+            let step = (rows / 16).max(1);
+            let sample = tensor.slice(0, 0, rows, step).to_device(Device::Cpu).to_kind(Kind::Float); // [row, out]
+            let mut numbers = vec![0f32; sample.numel()];
+            sample.contiguous().copy_data(&mut numbers, sample.numel());
+            let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+            hasher.update(&bytes);
+        }
+        hasher.finalize().to_hex().to_string()
     }
 
     /// The names of some tensors of its files that hold something else than finite numbers. Reads every weight.

@@ -14,12 +14,13 @@
 //! Not for: large models, or many pairs: every decision looks at all of them.
 
 use super::Problem;
-use super::method::{Listing, Method, Scorer, Search, Work};
+use super::method::{Listing, Scorer, Search, Work};
+use super::state::{Ledger, Stopped};
 use crate::graph::mask::EdgeMask;
 use crate::graph::{Destination, Edge, Graph, Slot, Source};
 use crate::measure::batch::Batch;
 use crate::measure::circuit::{Kept, Setting, Variants};
-use crate::measure::memory::{Division, Needs, rows_side_by_side};
+use crate::measure::memory::{Needs, rows_side_by_side};
 use crate::measure::metric::{self, divergence};
 use crate::measure::sources::Activations;
 use crate::metric::MetricKind;
@@ -133,17 +134,16 @@ impl Scorer for Options {
 }
 
 impl Search for Options {
-    fn search(&self, problem: &Problem, division: &Division, part: &mut dyn FnMut(f64)) -> Array2<f64> {
+    fn search(&self, problem: &Problem, batches: Vec<Batch>, ledger: &mut Ledger) -> Result<Array2<f64>, Stopped> {
         let _no_grad = tch::no_grad_guard();
-        let graph = problem.graph;
-        let batches = problem.batches(&Method::Acdc(self.clone()), division.pairs);
-        let state = State {
-            problem,
-            options: self,
-            prepared: batches.into_iter().map(|batch| Prepared::new(problem, batch)).collect(),
-            kept: EdgeMask::full(graph),
-        };
-        state.run(part)
+        let slots = slots(problem.graph, self.order);
+        let prepared = batches.into_iter().map(|batch| Prepared::new(problem, batch)).collect();
+        let mut state = State { problem, options: self, prepared, kept: EdgeMask::full(problem.graph) };
+        ledger.steps(slots.len(), |index, effects| {
+            // What earlier steps decided, in this process or in one before it, is what they wrote down.
+            state.remember(&slots[..index], effects);
+            state.visit(slots[index], effects);
+        })
     }
 }
 
@@ -183,29 +183,20 @@ struct State<'a> {
 }
 
 impl State<'_> {
-    /// Visits every slot: the difference that removing each edge made when it was tested, `[source, destination]`.
-    fn run(mut self, part: &mut dyn FnMut(f64)) -> Array2<f64> {
-        let graph = self.problem.graph;
-        let mut effects = Array2::zeros((graph.sources(), graph.destinations()));
-        let slots = slots(graph, self.options.order);
-        let mut loss = self.losses(Slot::Logits, &[vec![true; graph.sources()]])[0];
-        for (done, &destination) in slots.iter().enumerate() {
-            let slot = graph.slot(destination);
-            let mut reads = vec![true; graph.sources_before(destination)];
-            if self.is_read(slot) {
-                loss = self.visit(slot, &mut reads, loss, |source, effect| effects[[source, destination.0]] = effect);
-            } else {
-                reads.fill(false);
-            }
-            for (source, kept) in reads.into_iter().enumerate() {
-                if !kept {
+    /// Whether an edge whose removal had this effect, as it is written down, is gone.
+    fn gone(&self, effect: f64) -> bool {
+        effect / (self.problem.pairs.len() as f64) < self.options.tau
+    }
+
+    /// Removes the edges into slots that were visited by what is written down of them, `[source, destination]`.
+    fn remember(&mut self, visited: &[Destination], effects: &Array2<f64>) {
+        for &destination in visited {
+            for source in 0..self.problem.graph.sources_before(destination) {
+                if self.gone(effects[[source, destination.0]]) {
                     self.kept.remove(Edge { source: Source(source), destination });
                 }
             }
-            part((done + 1) as f64 / slots.len() as f64);
         }
-        // Scores are sums over pairs elsewhere and are divided by their number at the end.
-        effects * self.problem.pairs.len() as f64
     }
 
     /// Whether an edge leaves any of the nodes that read a slot.
@@ -217,40 +208,52 @@ impl State<'_> {
         })
     }
 
-    /// Tries to remove each edge into one slot. The loss of the circuit that is left.
-    fn visit(&self, slot: Slot, reads: &mut [bool], mut loss: f64, mut tell: impl FnMut(usize, f64)) -> f64 {
+    /// Tries to remove each edge into one slot, and writes down what that did to the loss, summed over pairs. Edges into a
+    /// slot that nothing reads are left at 0, which removes them.
+    fn visit(&self, destination: Destination, effects: &mut Array2<f64>) {
+        let slot = self.problem.graph.slot(destination);
+        if !self.is_read(slot) {
+            return;
+        }
+        let mut reads = vec![true; self.problem.graph.sources_before(destination)];
         let mut sources: Vec<usize> = (0..reads.len()).collect();
         self.options.order.sort(&mut sources);
+        let mut loss = None;
         let (mut next, mut guess, mut goes) = (0, 8, true);
         while next < sources.len() {
             // On the guess that all candidates fare as the last one did, each is run on the circuit that it will then meet.
             let candidates = &sources[next..(next + guess).min(sources.len())];
-            let mut met = reads.to_vec();
-            let mut variants = Vec::with_capacity(candidates.len());
+            let mut met = reads.clone();
+            let mut variants = Vec::with_capacity(candidates.len() + 1);
             for &source in candidates {
                 met[source] = false;
                 variants.push(met.clone());
                 met[source] = !goes;
             }
+            if loss.is_none() {
+                variants.push(reads.clone());
+            }
+            let mut losses = self.losses(slot, &variants);
+            let mut now = loss.or_else(|| losses.pop()).unwrap_or_default();
             let mut decided = 0;
-            for (&source, without) in candidates.iter().zip(self.losses(slot, &variants)) {
-                let effect = without - loss;
-                tell(source, effect);
+            for (&source, without) in candidates.iter().zip(losses) {
+                let effect = (without - now) * self.problem.pairs.len() as f64;
+                effects[[source, destination.0]] = effect;
                 decided += 1;
-                let gone = effect < self.options.tau;
+                let gone = self.gone(effect);
                 if gone {
                     reads[source] = false;
-                    loss = without;
+                    now = without;
                 }
                 if gone != goes {
                     goes = gone;
                     break; // the candidates after it were run on another circuit
                 }
             }
+            loss = Some(now);
             next += decided;
             guess = if decided == candidates.len() { (2 * guess).min(SIDE_BY_SIDE) } else { decided.max(2) };
         }
-        loss
     }
 
     /// The mean loss of circuits that differ in which sources `slot` reads.

@@ -11,6 +11,7 @@ use super::Run;
 use super::contract::contract;
 use super::gradient::{Replace, gradients_and_record};
 use super::method::{Listing, Scorer, Work};
+use super::state::{Ledger, Stopped};
 use crate::graph::Graph;
 use crate::measure::memory::Needs;
 use crate::model::site::Site;
@@ -40,13 +41,13 @@ impl Scorer for CleanCorrupted {
         Work { recorded: 0, unrecorded: 2, ..Work::with_backward(2) }
     }
 
-    fn score_batch(&self, run: &Run, _: &mut dyn FnMut(f64)) -> Array2<f64> {
+    fn score_batch(&self, run: &Run, _: &mut Ledger) -> Result<Array2<f64>, Stopped> {
         let (model, dimensions) = (run.problem.model, run.problem.graph.dimensions);
         let (of_clean, clean) = gradients_and_record(run, None, &mut NoTap);
         let reference = clean.logits.log_softmax(-1, None::<Kind>); // [batch, vocab]
         let embedding = tch::no_grad(|| model.embed_tokens(&run.batch.corrupt)); // [batch, pos, d_model]
         let mut edit = Replace { site: Site::TokenEmbedding, value: embedding };
         let (of_corrupt, corrupt) = gradients_and_record(run, Some(&reference), &mut edit);
-        contract(run, &clean.written_minus(&corrupt, model, dimensions), &[of_clean, of_corrupt])
+        Ok(contract(run, &clean.written_minus(&corrupt, model, dimensions), &[of_clean, of_corrupt]))
     }
 }

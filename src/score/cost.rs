@@ -27,7 +27,8 @@ struct Parts {
 
 /// About how many seconds [`super::score`] will take, within a quarter on an idle machine.
 pub fn seconds(problem: &Problem, method: &Method, division: &Division) -> f64 {
-    let batches = problem.batches(method, division.pairs);
+    let rows = problem.batches(method, division.pairs);
+    let batches: Vec<Batch> = rows.iter().map(|rows| rows.batch(problem.pairs, problem.model.device)).collect();
     let Some(first) = batches.first() else { return 0.0 };
     let layers = problem.model.spec.layers as f64;
     let work = method.scorer().work(problem.graph);

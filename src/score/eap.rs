@@ -12,6 +12,7 @@ use super::Run;
 use super::contract::contract;
 use super::gradient::gradients_and_record;
 use super::method::{Listing, Scorer, Work};
+use super::state::{Ledger, Stopped};
 use crate::graph::Graph;
 use crate::measure::memory::Needs;
 use crate::measure::sources::Activations;
@@ -40,10 +41,10 @@ impl Scorer for Eap {
         Work { recorded: 1, unrecorded: 1, ..Work::with_backward(1) }
     }
 
-    fn score_batch(&self, run: &Run, _: &mut dyn FnMut(f64)) -> Array2<f64> {
+    fn score_batch(&self, run: &Run, _: &mut Ledger) -> Result<Array2<f64>, Stopped> {
         let (model, dimensions) = (run.problem.model, run.problem.graph.dimensions);
         let (gradients, clean) = gradients_and_record(run, None, &mut NoTap);
         let corrupt = Activations::record(model, &run.batch.corrupt, run.past);
-        contract(run, &clean.written_minus(&corrupt, model, dimensions), &[gradients])
+        Ok(contract(run, &clean.written_minus(&corrupt, model, dimensions), &[gradients]))
     }
 }

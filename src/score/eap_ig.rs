@@ -9,14 +9,15 @@
 
 use super::Run;
 use super::contract::contract;
-use super::gradient::{Gradients, Replace, entering, gradients, gradients_and_record};
+use super::gradient::{Replace, entering, gradients, gradients_and_record};
 use super::method::{Listing, Scorer, Work};
+use super::state::{Ledger, Stopped};
 use crate::graph::Graph;
 use crate::measure::memory::Needs;
 use crate::measure::sources::Activations;
 use crate::model::site::Site;
 use ndarray::Array2;
-use tch::Kind;
+use tch::{Kind, Tensor};
 
 pub const LISTING: Listing = Listing {
     name: "eap-ig",
@@ -77,7 +78,7 @@ impl Scorer for Options {
         Some(self.steps)
     }
 
-    fn score_batch(&self, run: &Run, part: &mut dyn FnMut(f64)) -> Array2<f64> {
+    fn score_batch(&self, run: &Run, ledger: &mut Ledger) -> Result<Array2<f64>, Stopped> {
         let (model, dimensions) = (run.problem.model, run.problem.graph.dimensions);
         let clean = Activations::record(model, &run.batch.clean, run.past);
         let reference = clean.logits.log_softmax(-1, None::<Kind>); // [batch, vocab]
@@ -87,35 +88,32 @@ impl Scorer for Options {
             let value = &corrupt + (&clean.embedding - &corrupt) * share; // [batch, pos, d_model]
             Replace { site: Site::TokenEmbedding, value }
         };
-        // The corrupt run is the first point on the line, or a run without gradients.
-        let (mut passes, corrupt_run, rest) = match self.endpoints {
-            Endpoints::Corrupt => {
-                let (gradients, recorded) = gradients_and_record(run, Some(&reference), &mut at(0));
-                (vec![gradients], recorded, 1..self.steps)
-            }
-            Endpoints::Clean => {
-                (Vec::new(), Activations::record(model, &run.batch.corrupt, run.past), 1..self.steps + 1)
-            }
+        let first = match self.endpoints {
+            Endpoints::Corrupt => 0,
+            Endpoints::Clean => 1,
         };
-        let differences = clean.written_minus(&corrupt_run, model, dimensions); // [source, batch · pos · d_model]
-        drop(corrupt_run);
-        let mut sums = Array2::zeros((dimensions.sources(), dimensions.destinations()));
+        let steps: Vec<usize> = (first..first + self.steps).collect();
         // Contracting the mean of several passes costs as much as contracting one.
-        let mut contract_kept = |passes: &mut Vec<Gradients>| {
-            if !passes.is_empty() {
-                sums.scaled_add(passes.len() as f64, &contract(run, &differences, passes));
-                passes.clear();
+        let chunks: Vec<&[usize]> = steps.chunks(run.passes).collect();
+        let mut differences: Option<Tensor> = None; // [source, batch · pos · d_model]
+        let against = |corrupt: &Activations| clean.written_minus(corrupt, model, dimensions);
+        let sums = ledger.steps(chunks.len(), |chunk, sums| {
+            let mut passes = Vec::new();
+            for &k in chunks[chunk] {
+                let mut edit = at(k);
+                if k == 0 {
+                    // The first point is the corrupt run itself.
+                    let (gradients, corrupt) = gradients_and_record(run, Some(&reference), &mut edit);
+                    passes.push(gradients);
+                    differences = Some(against(&corrupt));
+                } else {
+                    passes.push(gradients(run, &entering(run, &mut edit), Some(&reference), &mut edit));
+                }
             }
-        };
-        for k in rest {
-            if passes.len() == run.passes {
-                contract_kept(&mut passes);
-            }
-            let mut edit = at(k);
-            passes.push(gradients(run, &entering(run, &mut edit), Some(&reference), &mut edit));
-            part(k as f64 / self.steps as f64);
-        }
-        contract_kept(&mut passes);
-        sums / self.steps as f64
+            let recorded = || against(&Activations::record(model, &run.batch.corrupt, run.past));
+            let differences = differences.get_or_insert_with(recorded);
+            sums.scaled_add(passes.len() as f64, &contract(run, differences, &passes));
+        })?;
+        Ok(sums / self.steps as f64)
     }
 }

@@ -15,6 +15,7 @@ use super::Run;
 use super::contract::contract;
 use super::gradient::{Replace, entering, gradients};
 use super::method::{Listing, Scorer, Work};
+use super::state::{Ledger, Stopped};
 use crate::graph::Graph;
 use crate::measure::memory::Needs;
 use crate::measure::sources::Activations;
@@ -67,7 +68,7 @@ impl Scorer for Options {
         Some(self.steps)
     }
 
-    fn score_batch(&self, run: &Run, part: &mut dyn FnMut(f64)) -> Array2<f64> {
+    fn score_batch(&self, run: &Run, ledger: &mut Ledger) -> Result<Array2<f64>, Stopped> {
         let (model, dimensions) = (run.problem.model, run.problem.graph.dimensions);
         let clean = Activations::record(model, &run.batch.clean, run.past);
         let corrupt = Activations::record(model, &run.batch.corrupt, run.past);
@@ -80,10 +81,9 @@ impl Scorer for Options {
                 (1..=steps).map(move |k| (site, corrupt + (clean - corrupt) * (k as f64 / steps as f64)))
             })
             .collect();
-        let mut sums = Array2::zeros((dimensions.sources(), dimensions.destinations()));
-        let mut done = 0;
-        for together in points.chunks(run.passes) {
-            let passes: Vec<_> = together
+        let chunks: Vec<&[(Site, Tensor)]> = points.chunks(run.passes).collect();
+        let sums = ledger.steps(chunks.len(), |chunk, sums| {
+            let passes: Vec<_> = chunks[chunk]
                 .iter()
                 .map(|(site, value)| {
                     let mut edit = Replace { site: *site, value: value.shallow_clone() };
@@ -91,10 +91,8 @@ impl Scorer for Options {
                 })
                 .collect();
             sums.scaled_add(passes.len() as f64, &contract(run, &differences, &passes));
-            done += passes.len();
-            part(done as f64 / points.len() as f64);
-        }
-        sums / points.len() as f64
+        })?;
+        Ok(sums / points.len() as f64)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Why edges cannot be scored.
 
 use super::method::METHODS;
+use super::state::Stopped;
 use crate::error::{Hint, nearest};
 use crate::measure::memory::MemoryError;
 use crate::metric::MetricKind;
@@ -14,8 +15,12 @@ pub enum ScoreError {
     NoGradient { method: &'static str, metric: MetricKind },
     #[error("there are no pairs to score on")]
     NoPairs,
+    #[error("{method} decides on all pairs together, so they cannot be scored apart from each other")]
+    NotOfPairs { method: &'static str },
     #[error("{method} needs at least one step")]
     NoSteps { method: &'static str },
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
     #[error(transparent)]
     Memory(#[from] MemoryError),
     #[error("{count} of the {what} are not finite numbers{}", weights_at_fault(weights))]
@@ -37,12 +42,14 @@ impl Hint for ScoreError {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("the methods are {}", names().collect::<Vec<_>>().join(", ")),
             },
+            ScoreError::Stopped(_) => return None,
             ScoreError::Memory(error) => return error.hint(),
             ScoreError::NotFinite { weights, .. } if weights.is_empty() => {
                 "the activations overflow somewhere; if the weights are f16, try --dtype f32".into()
             }
             ScoreError::NotFinite { .. } => "fetch the model again".into(),
             ScoreError::NoGradient { .. } => "take `--method exact`, or a task with another metric".into(),
+            ScoreError::NotOfPairs { .. } => "leave --per-pair and --shard out, or take another method".into(),
             ScoreError::NoPairs => "ask for more with --pairs".into(),
             ScoreError::NoSteps { .. } => "the papers take 5".into(),
         })

@@ -9,6 +9,7 @@
 
 use super::Run;
 use super::method::{Listing, Scorer, Work};
+use super::state::{Ledger, Stopped};
 use crate::graph::{Destination, Graph, Slot};
 use crate::measure::memory::{Needs, rows_side_by_side};
 use crate::measure::sources::Activations;
@@ -50,8 +51,8 @@ impl Scorer for Exact {
         false
     }
 
-    fn score_batch(&self, run: &Run, part: &mut dyn FnMut(f64)) -> Array2<f64> {
-        score_batch(run, part)
+    fn score_batch(&self, run: &Run, ledger: &mut Ledger) -> Result<Array2<f64>, Stopped> {
+        score_batch(run, ledger)
     }
 }
 
@@ -89,7 +90,7 @@ impl Tap for Shift {
 }
 
 /// Sums over the pairs of one batch: `[source, destination]`.
-fn score_batch(run: &Run, progress: &mut dyn FnMut(f64)) -> Array2<f64> {
+fn score_batch(run: &Run, ledger: &mut Ledger) -> Result<Array2<f64>, Stopped> {
     let _no_grad = tch::no_grad_guard();
     let (model, graph, batch) = (run.problem.model, run.problem.graph, run.batch);
     let clean = Activations::record(model, &batch.clean, run.past);
@@ -99,8 +100,7 @@ fn score_batch(run: &Run, progress: &mut dyn FnMut(f64)) -> Array2<f64> {
     let (rows, pos) = (batch.clean.size()[0], batch.clean.size()[1]);
     let missing = clean.replaced_by(&corrupt, model, graph.dimensions).view([graph.sources() as i64, rows, pos, -1]); // [source, batch, pos, d_model]
     let at_once = (rows_side_by_side(&model.spec) / (rows * pos) as usize).max(1);
-    let mut sums = Array2::<f64>::zeros((graph.sources(), graph.destinations()));
-    for column in 0..graph.destinations() {
+    ledger.steps(graph.destinations(), |column, sums| {
         let slot = graph.slot(Destination(column));
         let sources: Vec<usize> = (0..graph.sources_before(Destination(column))).collect();
         for chunk in sources.chunks(at_once) {
@@ -125,7 +125,5 @@ fn score_batch(run: &Run, progress: &mut dyn FnMut(f64)) -> Array2<f64> {
                 sums[[source, column]] = (&whole - without).sum(Kind::Double).double_value(&[]);
             }
         }
-        progress((column + 1) as f64 / graph.destinations() as f64);
-    }
-    sums
+    })
 }

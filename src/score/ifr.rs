@@ -12,6 +12,7 @@
 
 use super::Run;
 use super::method::{Listing, Scorer, Work};
+use super::state::{Ledger, Stopped};
 use crate::graph::Graph;
 use crate::measure::memory::Needs;
 use crate::measure::sources::{Activations, for_heads};
@@ -55,7 +56,7 @@ impl Scorer for Ifr {
         true
     }
 
-    fn score_batch(&self, run: &Run, part: &mut dyn FnMut(f64)) -> Array2<f64> {
+    fn score_batch(&self, run: &Run, ledger: &mut Ledger) -> Result<Array2<f64>, Stopped> {
         let _no_grad = tch::no_grad_guard();
         let (model, dimensions) = (run.problem.model, run.problem.graph.dimensions);
         let clean = Activations::record(model, &run.batch.clean, run.past);
@@ -66,8 +67,7 @@ impl Scorer for Ifr {
         });
         let written = written.view([dimensions.sources() as i64, -1, model.spec.d_model as i64]); // [source, batch · pos, d_model]
         let pos = clean.embedding.size()[1] as f64;
-        let mut sums = Array2::zeros((dimensions.sources(), dimensions.destinations()));
-        let mut add = |read: &Tensor, first: usize, count: usize, sources: usize| {
+        let add = |sums: &mut Array2<f64>, read: &Tensor, first: usize, count: usize, sources: usize| {
             let shares = shares(&read.flatten(0, 1), &written.narrow(0, 0, sources as i64)); // [source, batch · pos]
             let of_sources = (shares.sum_dim_intlist(1, false, Kind::Double) / pos).contiguous(); // [source]
             let mut flat = vec![0f64; sources];
@@ -78,18 +78,19 @@ impl Scorer for Ifr {
                 }
             }
         };
-        for layer in (0..model.spec.layers).map(Layer) {
+        ledger.steps(model.spec.layers + 1, |step, sums| {
+            if step == model.spec.layers {
+                return add(sums, &clean.out, dimensions.destinations() - 1, 1, dimensions.sources());
+            }
+            let layer = Layer(step);
             let (first, before) = (dimensions.first_slot(layer), dimensions.before(layer));
             let attention_slots = dimensions.readers() - usize::from(dimensions.mlps);
-            add(&clean.before_attention[layer.0], first, attention_slots, before);
+            add(sums, &clean.before_attention[layer.0], first, attention_slots, before);
             if dimensions.mlps {
                 let own_heads = if dimensions.parallel { 0 } else { dimensions.heads };
-                add(&clean.before_mlp[layer.0], first + attention_slots, 1, before + own_heads);
+                add(sums, &clean.before_mlp[layer.0], first + attention_slots, 1, before + own_heads);
             }
-            part((layer.0 + 1) as f64 / (model.spec.layers + 1) as f64);
-        }
-        add(&clean.out, dimensions.destinations() - 1, 1, dimensions.sources());
-        sums
+        })
     }
 }
 

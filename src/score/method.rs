@@ -1,9 +1,11 @@
 //! The methods: what each is called, what it costs, and the one seam between them and everything else.
 
+use super::state::{Ledger, Stopped};
 use super::{
     Problem, Run, ScoreError, acdc, clean_corrupted, eap, eap_ig, eap_ig_activations, exact, ifr, random, relp,
 };
-use crate::measure::memory::{Division, Needs};
+use crate::measure::Batch;
+use crate::measure::memory::Needs;
 use crate::model::Rules;
 use ndarray::Array2;
 
@@ -52,6 +54,13 @@ pub struct Settings {
     pub seed: u64,
     pub rules: Rules,
     pub acdc: acdc::Options,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let eap_ig::Options { steps, endpoints } = eap_ig::Options::default();
+        Settings { steps, endpoints, seed: 0, rules: relp::DEFAULT, acdc: acdc::Options::default() }
+    }
 }
 
 /// Passes through the model that a method makes for a batch, for the estimate of its time.
@@ -115,18 +124,23 @@ pub(super) trait Scorer {
         None
     }
 
-    /// Sums over the pairs of one batch, `[source, destination]`. `part` is told how much of it is done, from 0 to 1.
-    /// Methods with a search leave it out.
-    fn score_batch(&self, run: &Run, part: &mut dyn FnMut(f64)) -> Array2<f64> {
-        part(1.0);
-        Array2::zeros((run.problem.graph.sources(), run.problem.graph.destinations()))
+    /// Sums over the pairs of one batch, `[source, destination]`. What takes long goes by [`Ledger::steps`]. Methods with a
+    /// search leave it out.
+    ///
+    /// # Errors
+    /// [`Stopped`] where the ledger says so.
+    fn score_batch(&self, run: &Run, ledger: &mut Ledger) -> Result<Array2<f64>, Stopped> {
+        ledger.steps(run.problem.graph.destinations(), |_, _| ())
     }
 }
 
 /// A method that looks at all pairs for each of its decisions.
 pub(super) trait Search {
-    /// Sums over all pairs, `[source, destination]`.
-    fn search(&self, problem: &Problem, division: &Division, part: &mut dyn FnMut(f64)) -> Array2<f64>;
+    /// Sums over all pairs, `[source, destination]`. What takes long goes by [`Ledger::steps`].
+    ///
+    /// # Errors
+    /// [`Stopped`] where the ledger says so.
+    fn search(&self, problem: &Problem, batches: Vec<Batch>, ledger: &mut Ledger) -> Result<Array2<f64>, Stopped>;
 }
 
 impl Method {
@@ -174,6 +188,11 @@ impl Method {
     /// What it keeps at the same time.
     pub fn needs(&self) -> Needs {
         self.scorer().needs()
+    }
+
+    /// Whether scores are means over pairs that can be scored apart from each other.
+    pub fn adds_up(&self) -> bool {
+        self.scorer().search().is_none()
     }
 
     /// The options that the scores depend on, as recorded in files.

@@ -1,8 +1,12 @@
 //! Methods that give every edge of the graph a number: positive where the edge helps the task.
 //!
 //! A method maps (model, graph, pairs, options) to [`Scores`] and nothing else. Scores are means over pairs.
+//!
+//! A run is a [`State`] that [`advance`] takes from one safe point to the next; at each it can be written down
+//! ([`checkpoint`]), left, and taken up again by another process, which ends in the same bytes.
 
 pub mod acdc;
+pub mod checkpoint;
 pub mod clean_corrupted;
 mod contract;
 pub mod cost;
@@ -16,19 +20,21 @@ pub mod ifr;
 pub mod method;
 pub mod random;
 pub mod relp;
+mod state;
 
 use crate::dataset::TokenPair;
 use crate::graph::Graph;
 use crate::graph::scores::Scores;
-use crate::measure::batch::{Prefix, batches};
-use crate::measure::memory::{Division, MemoryError, Sizes, halving};
+use crate::measure::batch::{Prefix, Rows, group};
+use crate::measure::memory::{Division, MemoryError, Sizes, out_of_memory};
 use crate::measure::{Batch, metric};
 use crate::metric::MetricKind;
 use crate::model::{Model, Pass, Past, Rules};
 pub use error::ScoreError;
 pub use method::{METHODS, Method, Settings};
 use ndarray::Array2;
-use std::cell::{Cell, RefCell};
+pub use state::{Begun, State, Watch};
+use state::{Ledger, Stopped};
 use tch::Tensor;
 
 /// What a method works on.
@@ -44,6 +50,8 @@ pub struct Problem<'a> {
     pub memory: usize,
     /// Layers that run backwards together; `None`: as many as are fast and fit.
     pub stretch: Option<usize>,
+    /// Whether the scores of every pair are kept too. Methods add up over a batch, so that batches are then single pairs.
+    pub per_pair: bool,
 }
 
 impl<'a> Problem<'a> {
@@ -58,6 +66,7 @@ impl<'a> Problem<'a> {
             prefix: Prefix::Shared,
             memory: usize::MAX,
             stretch: None,
+            per_pair: false,
         }
     }
 
@@ -67,8 +76,8 @@ impl<'a> Problem<'a> {
     /// [`ScoreError::Memory`] when even the smallest division does not.
     pub fn division(&self, method: &Method) -> Result<Division, ScoreError> {
         let sizes = Sizes::new(self.model, self.graph.dimensions, self.pairs, self.prefix_for(method));
-        let division =
-            sizes.divide(method.needs(), self.pairs.len(), self.batch_size, self.memory, self.model.device)?;
+        let batch_size = if self.per_pair { Some(1) } else { self.batch_size };
+        let division = sizes.divide(method.needs(), self.pairs.len(), batch_size, self.memory, self.model.device)?;
         if method.scorer().search().is_some() {
             // All pairs are kept, whatever the number that runs at once.
             let bytes = sizes.peak(method.needs(), self.pairs.len(), 1, 1);
@@ -86,8 +95,26 @@ impl<'a> Problem<'a> {
     }
 
     /// The pairs in batches of at most `largest`.
-    fn batches(&self, method: &Method, largest: usize) -> Vec<Batch> {
-        batches(self.model, self.pairs, largest, self.prefix_for(method))
+    fn batches(&self, method: &Method, largest: usize) -> Vec<Rows> {
+        group(self.model, self.pairs, largest, self.prefix_for(method))
+    }
+
+    /// # Errors
+    /// [`ScoreError`] when the method cannot work with the metric or there is nothing to score on.
+    fn check(&self, method: &Method) -> Result<(), ScoreError> {
+        if self.pairs.is_empty() {
+            return Err(ScoreError::NoPairs);
+        }
+        if method.scorer().uses_gradients() && !self.metric.differentiable() {
+            return Err(ScoreError::NoGradient { method: method.name(), metric: self.metric });
+        }
+        if method.scorer().steps() == Some(0) {
+            return Err(ScoreError::NoSteps { method: method.name() });
+        }
+        if self.per_pair && !method.adds_up() {
+            return Err(ScoreError::NotOfPairs { method: method.name() });
+        }
+        Ok(())
     }
 }
 
@@ -104,49 +131,37 @@ pub enum Progress {
 ///
 /// # Errors
 /// [`ScoreError`] when the method cannot work with the metric, there is nothing to score on, or memory is short.
-pub fn score(problem: &Problem, method: &Method, progress: &mut dyn FnMut(Progress)) -> Result<Scores, ScoreError> {
-    if problem.pairs.is_empty() {
-        return Err(ScoreError::NoPairs);
-    }
-    if method.scorer().uses_gradients() && !problem.metric.differentiable() {
-        return Err(ScoreError::NoGradient { method: method.name(), metric: problem.metric });
-    }
-    if method.scorer().steps() == Some(0) {
-        return Err(ScoreError::NoSteps { method: method.name() });
-    }
-    let division = problem.division(method)?;
-    let pairs = problem.pairs.len() as f64;
-    if let Some(search) = method.scorer().search() {
-        return mean(problem, search.search(problem, &division, &mut |share| progress(Progress::Done(share))));
-    }
-    let mut sums = Array2::<f64>::zeros((problem.graph.sources(), problem.graph.destinations()));
-    let (progress, done) = (RefCell::new(progress), Cell::new(0.0));
-    let tell = |event| (progress.borrow_mut())(event);
-    halving(
-        problem.batches(method, division.pairs),
-        problem.model.device,
-        |batch| {
-            let halves = (batch.len() > 1).then(|| batch.halves());
-            halves.inspect(|halves| tell(Progress::SmallerBatch(halves[0].len())))
-        },
-        |batch| {
-            let mut part = |share: f64| tell(Progress::Done((done.get() + share * batch.len() as f64) / pairs));
-            score_batch(problem, method, &division, batch, &mut part)
-        },
-        |batch, scores| {
-            sums += &scores;
-            done.set(done.get() + batch.len() as f64);
-            tell(Progress::Done(done.get() / pairs));
-        },
-    )?;
-    mean(problem, sums)
+pub fn score(problem: &Problem, method: &Method, mut progress: &mut dyn FnMut(Progress)) -> Result<Scores, ScoreError> {
+    let mut state = State::start(problem, method)?;
+    advance(problem, method, &mut state, &mut progress)?;
+    state.scores(problem.model)
 }
 
-/// Scores from sums over all pairs.
-fn mean(problem: &Problem, sums: Array2<f64>) -> Result<Scores, ScoreError> {
-    let values = sums.mapv(|sum| (sum / problem.pairs.len() as f64) as f32);
-    check_finite(problem.model, "scores", values.iter().map(|&score| f64::from(score)))?;
-    Ok(Scores { values })
+/// Takes a run from where it stands to its end, or to where `watch` ends it.
+///
+/// # Errors
+/// [`ScoreError::Stopped`], and those of [`score`].
+pub fn advance(problem: &Problem, method: &Method, state: &mut State, watch: &mut dyn Watch) -> Result<(), ScoreError> {
+    problem.check(method)?;
+    if let Some(search) = method.scorer().search().filter(|_| !state.left.is_empty()) {
+        let batches = state.left.iter().map(|rows| rows.batch(problem.pairs, problem.model.device)).collect();
+        let mut ledger = Ledger { state, watch };
+        let sums = out_of_memory(|| search.search(problem, batches, &mut ledger));
+        state.finish_all(&sums.ok_or(MemoryError::Device { device: problem.model.device })??);
+    }
+    while let Some(rows) = state.left.front() {
+        let batch = rows.batch(problem.pairs, problem.model.device);
+        let (division, mut ledger) = (state.division, Ledger { state, watch });
+        match out_of_memory(|| score_batch(problem, method, &division, &batch, &mut ledger)) {
+            Some(sums) => state.finish(problem.graph, &sums?),
+            None => {
+                let pairs = state.halve().ok_or(MemoryError::Device { device: problem.model.device })?;
+                watch.smaller_batch(pairs);
+            }
+        }
+        Ledger { state, watch }.safe_point()?;
+    }
+    Ok(())
 }
 
 /// Refuses numbers that are none, with the weights that are to blame if there are any; `what` they are, for the message.
@@ -170,8 +185,8 @@ fn score_batch(
     method: &Method,
     division: &Division,
     batch: &Batch,
-    part: &mut dyn FnMut(f64),
-) -> Array2<f64> {
+    ledger: &mut Ledger,
+) -> Result<Array2<f64>, Stopped> {
     let past = batch.past(problem.model);
     let scorer = method.scorer();
     let run = Run {
@@ -182,7 +197,7 @@ fn score_batch(
         passes: division.passes,
         rules: scorer.rules(),
     };
-    scorer.score_batch(&run, part)
+    scorer.score_batch(&run, ledger)
 }
 
 /// One batch of a problem, with its prefix run.

@@ -7,6 +7,7 @@
 
 use super::Run;
 use super::method::{Listing, Scorer, Work};
+use super::state::{Ledger, Stopped};
 use crate::graph::Graph;
 use crate::measure::memory::Needs;
 use ndarray::Array2;
@@ -42,7 +43,7 @@ impl Scorer for Options {
         vec![("seed", self.seed.to_string())]
     }
 
-    fn score_batch(&self, run: &Run, _: &mut dyn FnMut(f64)) -> Array2<f64> {
+    fn score_batch(&self, run: &Run, _: &mut Ledger) -> Result<Array2<f64>, Stopped> {
         let graph = run.problem.graph;
         let mut random = ChaCha8Rng::seed_from_u64(self.seed);
         let mut sums = Array2::zeros((graph.sources(), graph.destinations()));
@@ -51,6 +52,6 @@ impl Scorer for Options {
             // The same for every pair.
             sums[[edge.source.0, edge.destination.0]] = drawn * run.batch.len() as f64;
         }
-        sums
+        Ok(sums)
     }
 }

@@ -11,6 +11,7 @@
 use super::Run;
 use super::eap::Eap;
 use super::method::{Listing, Scorer, Work};
+use super::state::{Ledger, Stopped};
 use crate::graph::Graph;
 use crate::measure::memory::Needs;
 use crate::model::Rules;
@@ -61,7 +62,7 @@ impl Scorer for Options {
         vec![("rules", names.join(","))]
     }
 
-    fn score_batch(&self, run: &Run, part: &mut dyn FnMut(f64)) -> Array2<f64> {
-        Eap.score_batch(run, part)
+    fn score_batch(&self, run: &Run, ledger: &mut Ledger) -> Result<Array2<f64>, Stopped> {
+        Eap.score_batch(run, ledger)
     }
 }

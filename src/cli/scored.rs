@@ -1,0 +1,119 @@
+//! What a scoring run leaves in its output folder and says: of all pairs `scores.json`, of a part of them `shard-I-of-N.json`.
+
+use super::record::run_record;
+use super::term::{print, print_json, write};
+use super::work::Work;
+use comfy_table::Table;
+use penjing::circuit::file::Provenance;
+use penjing::circuit::shard_file::{self, ShardScores};
+use penjing::circuit::{pair_scores, scores_file};
+use penjing::dataset::Dataset;
+use penjing::graph::scores::Scores;
+use penjing::score::State;
+use penjing::shard::Shard;
+use serde_json::json;
+use std::path::Path;
+
+/// A run whose numbers are to be written.
+pub struct Scored<'a> {
+    pub work: &'a Work,
+    pub provenance: &'a Provenance,
+    pub dataset: &'a Dataset,
+    pub out: &'a Path,
+    pub shard: Option<Shard>,
+    pub json: bool,
+}
+
+impl Scored<'_> {
+    /// Whether the folder holds what this shard of this run found.
+    ///
+    /// # Errors
+    /// None in practice: a provenance holds nothing that JSON has not.
+    pub fn is_written(&self, shard: Shard, per_pair: bool) -> anyhow::Result<bool> {
+        let wanted = self.of_shard(shard, per_pair, ndarray::Array2::zeros((0, 0)));
+        let Ok((_, found)) = shard_file::read(&self.out.join(file_name("shard", Some(shard), "json"))) else {
+            return Ok(false);
+        };
+        let pairs = file_name("per-pair", Some(shard), "npz");
+        Ok(found.shard == shard && found.run()? == wanted.run()? && (!per_pair || self.out.join(pairs).exists()))
+    }
+
+    /// # Errors
+    /// Numbers that are none, and files that cannot be written.
+    pub fn write(&self, state: &State, seconds: f64) -> anyhow::Result<()> {
+        let Scored { work, provenance, out, shard, .. } = *self;
+        let scores = state.scores(&work.loaded.model).map_err(penjing::Error::from)?;
+        let (name, text) = match shard {
+            None => ("scores.json".to_owned(), scores_file::to_json(&work.graph, &scores, provenance)),
+            Some(of) => {
+                let found = self.of_shard(of, state.per_pair.is_some(), state.sums.clone());
+                (file_name("shard", shard, "json"), shard_file::to_json(&work.graph, &found))
+            }
+        };
+        // The scores of each pair first: where the others are, these are too.
+        if let Some(per_pair) = &state.per_pair {
+            let bytes = pair_scores::to_npz(&work.graph, per_pair).map_err(penjing::Error::from)?;
+            write(out, &file_name("per-pair", shard, "npz"), &bytes)?;
+        }
+        write(out, &name, text.map_err(penjing::Error::from)?.as_bytes())?;
+        let record = serde_json::to_string_pretty(&run_record(provenance, &[("score", seconds)]))? + "\n";
+        write(out, &file_name("run", shard, "json"), record.as_bytes())?;
+        self.say(&scores, &name, state.pairs, seconds)
+    }
+
+    fn of_shard(&self, shard: Shard, per_pair: bool, sums: ndarray::Array2<f64>) -> ShardScores {
+        ShardScores {
+            provenance: self.provenance.clone(),
+            weights: self.work.loaded.model.fingerprint(),
+            tokens: self.dataset.hash(),
+            shard,
+            per_pair,
+            sums,
+        }
+    }
+
+    fn say(&self, scores: &Scores, name: &str, pairs: usize, seconds: f64) -> anyhow::Result<()> {
+        let Scored { work, provenance, out, shard, json, .. } = *self;
+        let method = &provenance.method.name;
+        if json {
+            let mut document = json!({
+                "task": work.task.name,
+                "model": work.loaded.id,
+                "method": method,
+                "pairs": pairs,
+                "edges_total": work.graph.edge_count(),
+                "seconds": seconds,
+                "out": out,
+            });
+            if let Some(shard) = shard {
+                document["shard"] = json!(shard.to_string());
+            }
+            return print_json(&document);
+        }
+        let path = out.join(name);
+        if let Some(shard) = shard {
+            return print(&format!(
+                "shard {shard}, {pairs} of {} pairs scored by {method} in {seconds:.1} s: {}",
+                provenance.pairs,
+                path.display()
+            ));
+        }
+        let mut edges = work.graph.edges().to_vec();
+        edges.sort_by(|a, b| scores.get(*b).abs().total_cmp(&scores.get(*a).abs()).then(a.cmp(b)));
+        let mut table = Table::new();
+        table.load_style(comfy_table::presets::NOTHING).set_header(["edge", "score"]);
+        for &edge in edges.iter().take(20) {
+            table.add_row([work.graph.name(edge), format!("{:+.4}", scores.get(edge))]);
+        }
+        let count = edges.len();
+        print(&format!("{table}\n\n{count} edges scored by {method} in {seconds:.1} s: {}", path.display()))
+    }
+}
+
+/// `run.json`, or `run-0-of-4.json` for a shard: all shards of a run may share a folder.
+fn file_name(stem: &str, shard: Option<Shard>, ending: &str) -> String {
+    match shard {
+        Some(shard) => format!("{stem}-{}.{ending}", shard.in_names()),
+        None => format!("{stem}.{ending}"),
+    }
+}
