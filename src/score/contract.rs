@@ -82,19 +82,16 @@ pub(super) fn contract_layer(
 /// of a layer, averaged over passes: `[source, slot]`.
 ///
 /// With s the norm's scale at x, x̂ = s (x − mean) and W what reads x̂, the gradient at a slot's input is
-/// s (W g − x̂ · mean(x̂ ∘ W g)) for g at q, k or v. W is the same in all passes, so s g is averaged before it is expanded, and
-/// the second part, which points along x̂, needs only numbers for each token: nothing of the size of all slots times d_model
-/// is made but W g.
+/// s (W g − x̂ · mean(x̂ ∘ W g)) for g at q, k or v. W is the same in all passes, so s g is averaged before it is expanded; the
+/// second part, which points along x̂, takes one number a token.
 fn into_slots(run: &Run, layer: Layer, passes: &[&LayerGradients], differences: &Tensor, first: i64) -> Tensor {
     let model = run.problem.model;
     let block = &model.weights.blocks[layer.0];
     let norm = &block.attention_norm;
-    let (before, count, d_model) = (differences.size()[0], differences.size()[1], differences.size()[2]);
+    let (count, d_model) = (differences.size()[1], differences.size()[2] as f64);
     let tokens = |tensor: &Tensor| tensor.flatten(0, 1).narrow(0, first, count); // [count, ..]
     let units: Vec<(Tensor, Tensor)> = passes.iter().map(|pass| norm.unit(&tokens(&pass.residual))).collect(); // [count, d_model], [count, 1]
-    let mut expanded = Vec::new();
-    let mut along = Vec::new();
-    for branch in Branch::ALL {
+    let expanded = Branch::ALL.map(|branch| {
         let weight = norm.reading_unit(&block.branch_weight(branch, &model.spec)); // [head or kv_head, d_model, d_head]
         let scaled: Vec<Tensor> = passes
             .iter()
@@ -109,30 +106,19 @@ fn into_slots(run: &Run, layer: Layer, passes: &[&LayerGradients], differences: 
             1 => each.shallow_clone(),
             group => each.repeat_interleave_self_int(group, 0, None),
         };
+        let sum = scaled.iter().map(Tensor::shallow_clone).reduce(|a, b| a + b).unwrap_or_default(); // [slot, count, d_head]
+        let mut expanded = sum.bmm(&for_slots(&weight).transpose(1, 2)); // [slot, count, d_model]
         if norm.moves_with_its_input(run.rules) {
-            let of_passes: Vec<Tensor> = scaled
-                .iter()
-                .zip(&units)
-                .map(|(gradient, (unit, _))| {
-                    let read = unit.unsqueeze(0).matmul(&weight); // [head or kv_head, count, d_head]
-                    (for_slots(&read) * gradient).sum_dim_intlist(-1, false, None::<Kind>) / d_model as f64 // [slot, count]
-                })
-                .collect();
-            along.push(Tensor::stack(&of_passes, 2)); // [slot, count, pass]
+            for (gradient, (unit, _)) in scaled.iter().zip(&units) {
+                let read = for_slots(&unit.unsqueeze(0).matmul(&weight)); // [slot, count, d_head]
+                let along = (read * gradient).sum_dim_intlist(-1, true, None::<Kind>) / -d_model; // [slot, count, 1]
+                expanded = expanded.addcmul_(&along, unit);
+            }
         }
-        let gradient = scaled.into_iter().reduce(|a, b| a + b).unwrap_or_default(); // [slot, count, d_head]
-        expanded.push(gradient.bmm(&for_slots(&weight).transpose(1, 2))); // [slot, count, d_model]
-    }
+        expanded
+    });
     let expanded = Tensor::cat(&expanded, 0).flatten(1, 2); // [q, k and v slots, count · d_model]
-    let straight = differences.flatten(1, 2).matmul(&expanded.tr()); // [source, slot]
-    if along.is_empty() {
-        return straight;
-    }
-    let units: Vec<Tensor> = units.into_iter().map(|(unit, _)| unit).collect();
-    let units = Tensor::stack(&units, 2); // [count, d_model, pass]
-    let shares = differences.transpose(0, 1).bmm(&units).transpose(0, 1); // [source, count, pass]
-    let along = Tensor::cat(&along, 0).flatten(1, 2); // [q, k and v slots, count · pass]
-    straight - shares.reshape([before, -1]).matmul(&along.tr())
+    differences.flatten(1, 2).matmul(&expanded.tr())
 }
 
 /// Adds products `[source, slot]` to the columns from `first` on.
