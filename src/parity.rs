@@ -35,8 +35,9 @@ use tch::{Kind, Tensor};
 /// f32, the EAP-IG package and penjing are both up to 3e-4 off f64 where a score is a thousandth of the largest.
 pub const FLOOR: f64 = 0.002;
 
-/// Scores that are compared relatively: products, of any size. The others are in units of the metric, or shares.
-const RELATIVE: [&str; 4] = ["EAP", "EAP-IG-inputs", "EAP-IG-activations", "clean-corrupted"];
+/// Scores that are compared relatively. The others are in units of the metric.
+const RELATIVE: [&str; 5] =
+    ["EAP", "EAP-IG-inputs", "EAP-IG-activations", "clean-corrupted", "information-flow-routes"];
 
 /// One tensor compared.
 #[derive(Clone, PartialEq, Debug)]
