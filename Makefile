@@ -7,7 +7,7 @@ help:
 	@echo 'make setup   provide libtorch 2.11 as vendor/libtorch (docs/install.md)'
 	@echo 'make demo    set up, build, and find, prove and draw the circuit of a task'
 	@echo 'make test    set up, then formatting, lints, all tests, with and without libtorch'
-	@echo 'make bench   set up, then the benchmarks'
+	@echo 'make bench   set up, then the benchmarks, into docs/benchmarks.md (needs numpy)'
 	@echo 'make fuzz    set up, then a minute of damaged model files (needs cargo-fuzz)'
 
 tools:
@@ -32,6 +32,8 @@ test: setup
 
 bench: setup
 	$(CARGO) bench
+	$(CARGO) build --release
+	python3 scripts/benchmarks.py
 
 fuzz: setup
 	mkdir -p fuzz/corpus/model_files

@@ -116,7 +116,7 @@ fn shape(criterion: &mut Criterion, name: &str, spec: Spec) {
 }
 
 fn methods(criterion: &mut Criterion) {
-    shape(criterion, "2x2x64", Spec::gpt2(2, 2, 64, 512, 64));
+    shape(criterion, "2x4x64", Spec::gpt2(2, 4, 64, 512, 64));
     shape(criterion, "4x4x256", Spec::gpt2(4, 4, 256, 2048, 64));
     shape(criterion, "gpt2-small", Spec::gpt2(12, 12, 768, 50257, 64));
 }

@@ -33,7 +33,10 @@ fn discover_finds_proves_and_repeats_itself_byte_by_byte() {
         let arguments =
             ["discover", "ioi", "--pairs", "24", "--evidence-pairs", "24", "--random-circuits", "5", "--out", out];
         let output = penjing(folder.path()).args(arguments).arg("--json").output().unwrap();
-        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        let talk = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{talk}");
+        // Prompts of several lengths run in several batches, which is no lack of memory.
+        assert!(!talk.contains("out of memory"), "{talk}");
         serde_json::from_slice(&output.stdout).unwrap()
     };
     let found = run("first");

@@ -168,8 +168,7 @@ impl Work {
 
 /// Says that a device had less memory than was thought.
 pub fn note_if_halved(bench: &Bench) {
-    let pairs = bench.pairs_at_once();
-    if pairs < bench.division().pairs {
+    if let Some(pairs) = bench.smaller_batch() {
         note(&format!("note: out of memory; went on with {}", at_once(pairs)));
     }
 }

@@ -12,7 +12,7 @@ use crate::measure::{Batch, metric};
 use crate::metric::MetricKind;
 use crate::model::spec::Layer;
 use crate::model::{Model, Past};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use tch::{Kind, Tensor};
 
 /// Pairs prepared for running many circuits.
@@ -25,6 +25,8 @@ pub struct Bench<'a> {
     ablated: Outcome,
     /// Divided further when a device runs out of memory.
     prepared: RefCell<Vec<Prepared>>,
+    /// Pairs at once after that, if it happened.
+    smaller: Cell<Option<usize>>,
 }
 
 struct Prepared {
@@ -100,10 +102,14 @@ impl<'a> Bench<'a> {
         let division = division::divide(&sizes, pairs.len(), memory, model.device)?;
         let (mut clean, mut ablated) = (Outcome::of(pairs.len()), Outcome::of(pairs.len()));
         let mut prepared = Vec::new();
+        let smaller = Cell::new(None);
         halving(
             batches(model, pairs, division.pairs, prefix),
             model.device,
-            |batch| (batch.len() > 1).then(|| batch.halves()),
+            |batch| {
+                let halves = (batch.len() > 1).then(|| batch.halves());
+                halves.inspect(|halves| smaller.set(Some(halves[0].len())))
+            },
             |batch| {
                 let past = batch.past(model);
                 let clean = Activations::record(model, &batch.clean, past.as_ref()).logits; // [batch, vocab]
@@ -120,7 +126,7 @@ impl<'a> Bench<'a> {
                 prepared.push(Prepared { batch, recorded, reference });
             },
         )?;
-        Ok(Bench { model, graph, metric, division, clean, ablated, prepared: RefCell::new(prepared) })
+        Ok(Bench { model, graph, metric, division, clean, ablated, prepared: RefCell::new(prepared), smaller })
     }
 
     /// How the pairs are divided.
@@ -128,9 +134,9 @@ impl<'a> Bench<'a> {
         self.division
     }
 
-    /// How many pairs run at once by now: fewer than in [`Bench::division`] if the device ran out of memory.
-    pub fn pairs_at_once(&self) -> usize {
-        self.prepared.borrow().iter().map(|prepared| prepared.batch.len()).max().unwrap_or(0)
+    /// How many pairs run at once since the device ran out of memory, if it did.
+    pub fn smaller_batch(&self) -> Option<usize> {
+        self.smaller.get()
     }
 
     /// The model on the clean prompts.
@@ -156,7 +162,10 @@ impl<'a> Bench<'a> {
         let halved = halving(
             std::mem::take(&mut *prepared),
             self.model.device,
-            |prepared| (prepared.batch.len() > 1).then(|| prepared.halves()),
+            |prepared| {
+                let halves = (prepared.batch.len() > 1).then(|| prepared.halves());
+                halves.inspect(|halves| self.smaller.set(Some(halves[0].batch.len())))
+            },
             |prepared| self.run(prepared, &kept),
             |prepared, measured| {
                 outcome.fill(&prepared.batch, &measured);

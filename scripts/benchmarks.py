@@ -1,0 +1,182 @@
+"""Writes docs/benchmarks.md: criterion's figures of `cargo bench` as ratios to the floors, and how time and memory grow.
+
+Run from the repository's root after `cargo bench` and `cargo build --release` (`make bench` does both). Needs numpy.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy
+
+ROOT = Path(__file__).resolve().parent.parent
+BINARY = ROOT / "target/release/penjing"
+CRITERION = ROOT / "target/criterion"
+OUT = ROOT / "docs/benchmarks.md"
+SHAPES = {"2x4x64": "2 layers, 4 heads, width 64", "4x4x256": "4 layers, 4 heads, width 256",
+          "gpt2-small": "12 layers, 12 heads, width 768, 50,257 tokens"}
+FLOORS = {"eap-ig": "floor of 5 steps"}
+WORDS = 500
+
+# What grows, from a model of 6 layers, 8 heads and width 256 on 32 pairs of 20 tokens.
+USUAL = dict(pairs=32, tokens=20, layers=6, heads=8)
+GROWTH = {"pairs": [8, 32, 128, 512], "tokens": [10, 20, 40, 80], "layers": [3, 6, 12, 24], "heads": [4, 8, 16, 32]}
+
+
+def machine() -> str:
+    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    names = [line.split(":")[1].strip() for line in info.splitlines() if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, {platform.system()}"
+
+
+def seconds(shape: str, case: str) -> float | None:
+    path = CRITERION / shape / case / "new/estimates.json"
+    return json.loads(path.read_text())["median"]["point_estimate"] / 1e9 if path.exists() else None
+
+
+def in_words(time: float) -> str:
+    return f"{time * 1000:.1f} ms" if time < 1 else f"{time:.2f} s"
+
+
+def ratios() -> list[str]:
+    lines = []
+    for shape, words in SHAPES.items():
+        cases = sorted(path.name for path in (CRITERION / shape).iterdir() if (path / "new").exists())
+        lines += [f"### {shape}", "", f"{words[0].upper()}{words[1:]}.", "", "| | time | to its floor |", "|---|---|---|"]
+        for case in sorted(cases, key=lambda case: seconds(shape, case)):
+            floor = seconds(shape, FLOORS.get(case, "floor"))
+            ratio = "" if case.startswith("floor") else f"{seconds(shape, case) / floor:.2f}"
+            lines.append(f"| {case} | {in_words(seconds(shape, case))} | {ratio} |")
+        lines.append("")
+    return lines
+
+
+def write_model(folder: Path, layers: int, heads: int, width: int = 256) -> None:
+    """A folder of GPT-2's architecture with random weights."""
+    d, mlp = width, 4 * width
+    shapes = {"wte.weight": (WORDS, d), "wpe.weight": (128, d), "ln_f.weight": (d,), "ln_f.bias": (d,)}
+    for layer in range(layers):
+        for name, shape in {"ln_1.weight": (d,), "ln_1.bias": (d,), "attn.c_attn.weight": (d, 3 * d),
+                            "attn.c_attn.bias": (3 * d,), "attn.c_proj.weight": (d, d), "attn.c_proj.bias": (d,),
+                            "ln_2.weight": (d,), "ln_2.bias": (d,), "mlp.c_fc.weight": (d, mlp), "mlp.c_fc.bias": (mlp,),
+                            "mlp.c_proj.weight": (mlp, d), "mlp.c_proj.bias": (d,)}.items():
+            shapes[f"h.{layer}.{name}"] = shape
+    random, header, blocks, end = numpy.random.default_rng(0), {}, [], 0
+    for name, shape in shapes.items():
+        numbers = random.standard_normal(shape, dtype=numpy.float32) * 0.05 + (1 if "ln_" in name and "weight" in name else 0)
+        blocks.append(numbers.astype(numpy.float32).tobytes())
+        header[name] = dict(dtype="F32", shape=shape, data_offsets=[end, end + len(blocks[-1])])
+        end += len(blocks[-1])
+    text = json.dumps(header).encode()
+    (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + b"".join(blocks))
+    (folder / "config.json").write_text(json.dumps(dict(
+        model_type="gpt2", n_layer=layers, n_head=heads, n_embd=d, vocab_size=WORDS, n_positions=128)))
+    (folder / "tokenizer.json").write_text(json.dumps(dict(
+        version="1.0", truncation=None, padding=None, added_tokens=[], normalizer=None, post_processor=None, decoder=None,
+        pre_tokenizer=dict(type="WhitespaceSplit"),
+        model=dict(type="WordLevel", vocab={f"t{number}": number for number in range(WORDS)}, unk_token="t0"))))
+
+
+def write_task(folder: Path, pairs: int, tokens: int) -> None:
+    """Pairs that differ in the token at three fifths."""
+    random = numpy.random.default_rng(1)
+    text = lambda ids: " ".join(f"t{number}" for number in ids)
+    with (folder / "pairs.jsonl").open("w") as file:
+        for _ in range(2 * pairs + 40):  # a quarter or so is held out
+            clean = random.integers(1, WORDS, tokens)
+            corrupt = clean.copy()
+            corrupt[3 * tokens // 5] = clean[3 * tokens // 5] % (WORDS - 1) + 1
+            right, wrong = random.choice(range(1, WORDS), 2, replace=False)
+            file.write(json.dumps(dict(clean=text(clean), corrupt=text(corrupt), answer=f"t{right}", wrong=f"t{wrong}")) + "\n")
+    (folder / "task.toml").write_text('schema = 1\nname = "random"\n[metric]\nkind = "logit-difference"\n[data]\nfile = "pairs.jsonl"\n')
+
+
+def measured(method: str, pairs: int, tokens: int, layers: int, heads: int) -> dict:
+    """Seconds of scoring, peak memory of the process and number of edges: the best of three runs."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_model(folder, layers, heads)
+        write_task(folder, pairs, tokens)
+        command = [BINARY, "--json", "score", "task.toml", "--model", ".", "--method", method, "--pairs", str(pairs)]
+        runs = []
+        for _ in range(3):
+            with tempfile.TemporaryFile() as out:
+                process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=subprocess.DEVNULL)
+                _, status, usage = os.wait4(process.pid, 0)
+                assert status == 0, command
+                out.seek(0)
+                found = json.load(out)
+            runs.append(dict(seconds=found["seconds"], edges=found["edges_total"], bytes=usage.ru_maxrss * 1024))
+        return min(runs, key=lambda run: run["seconds"])
+
+
+def growth() -> list[str]:
+    lines = ["| what | is | edges | `eap` | memory | `eap-ig` | memory |", "|---|---|---|---|---|---|---|"]
+    drawn = {}
+    for what, values in GROWTH.items():
+        for value in values:
+            rows = [measured(method, **(USUAL | {what: value})) for method in ("eap", "eap-ig")]
+            drawn.setdefault(what, []).append((value, rows[0]["seconds"], rows[1]["seconds"]))
+            cells = [cell for row in rows for cell in (in_words(row["seconds"]), f"{row['bytes'] / 1e6:.0f} MB")]
+            lines.append(f"| {what} | {value} | {rows[0]['edges']:,} | {' | '.join(cells)} |")
+            print(lines[-1])
+    (ROOT / "docs/cost-growth.svg").write_text(picture(drawn))
+    return lines
+
+
+def picture(drawn: dict) -> str:
+    """A panel for each thing that grows, both axes logarithmic; dashed: twice the time for twice as much."""
+    width, height, margin = 190, 150, 34
+    log = numpy.log2
+    low = min(log(point[1]) for points in drawn.values() for point in points)
+    high = max(log(point[2]) for points in drawn.values() for point in points)
+    parts = []
+    for index, (what, points) in enumerate(drawn.items()):
+        left = index * width + margin
+        xs = [left + (width - margin - 12) * place / (len(points) - 1) for place in range(len(points))]
+        y = lambda time: height - margin - (height - margin - 22) * (log(time) - low) / (high - low)
+        for column, colour in ((1, "#0072b2"), (2, "#d55e00")):
+            path = " ".join(f"{x:.1f},{y(point[column]):.1f}" for x, point in zip(xs, points))
+            parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
+            parts += [f'<circle cx="{x:.1f}" cy="{y(point[column]):.1f}" r="2" fill="{colour}"/>' for x, point in zip(xs, points)]
+        base = points[0][1]
+        straight = [(x, base * point[0] / points[0][0]) for x, point in zip(xs, points)]
+        path = " ".join(f"{x:.1f},{y(time):.1f}" for x, time in straight if log(time) <= high)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="#999" stroke-dasharray="3 3"/>')
+        parts += [f'<text x="{x:.1f}" y="{height - margin + 14}" text-anchor="middle">{point[0]}</text>' for x, point in zip(xs, points)]
+        parts.append(f'<text x="{(xs[0] + xs[-1]) / 2:.1f}" y="{height - 5}" text-anchor="middle">{what}</text>')
+        for power in range(int(numpy.ceil(low)), int(high) + 1, 2):
+            parts.append(f'<text x="{left - 6}" y="{y(2.0 ** power) + 3:.1f}" text-anchor="end">{2.0 ** power:.2g} s</text>')
+    parts.append('<text x="40" y="12" fill="#0072b2">eap</text><text x="70" y="12" fill="#d55e00">eap-ig</text>'
+                 '<text x="115" y="12" fill="#777">dashed: in proportion</text>')
+    size = f'width="{width * len(drawn)}" height="{height}" viewBox="0 0 {width * len(drawn)} {height}"'
+    style = 'font-family="sans-serif" font-size="9"'
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}><rect width="100%" height="100%" fill="white"/>'
+            + "".join(parts) + "</svg>\n")
+
+
+def main() -> None:
+    usual = "6 layers, 8 heads, width 256, 32 pairs of 20 tokens that differ at token 12"
+    lines = [
+        "# Benchmarks", "",
+        f"Made by `make bench` on: {machine()}. Absolute times belong to that machine; compare ratios.", "",
+        "## Against the floor", "",
+        "32 pairs of 20 tokens that differ at token 12, random weights, f32. The floor is what the arithmetic of a plain "
+        "implementation needs: a forward of the corrupt prompts and a forward with a backward (no gradients of weights) of the "
+        "clean ones, five of the latter for `eap-ig`, without sharing the common start. Scores below 1 come from that sharing. "
+        "`circuit run` is one circuit on all pairs. `acdc` runs at its default τ, at which these random models keep nothing.", "",
+        *ratios(),
+        "## How cost grows", "",
+        f"`penjing score` as a whole process, the best of three; usually {usual}. Memory is the peak of the process, of which "
+        "libtorch takes about 160 MB.", "",
+        "![Seconds against pairs, tokens, layers and heads](cost-growth.svg)", "",
+        *growth(), "",
+    ]
+    OUT.write_text("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
