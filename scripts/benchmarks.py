@@ -167,7 +167,8 @@ def main() -> None:
         "32 pairs of 20 tokens that differ at token 12, random weights, f32. The floor is what the arithmetic of a plain "
         "implementation needs: a forward of the corrupt prompts and a forward with a backward (no gradients of weights) of the "
         "clean ones, five of the latter for `eap-ig`, without sharing the common start. Scores below 1 come from that sharing. "
-        "`circuit run` is one circuit on all pairs. `acdc` runs at its default τ, at which these random models keep nothing.", "",
+        "`circuit run` is one circuit on all pairs. `acdc` runs at its default τ, at which these random models keep nothing. "
+        "`eap` and `relp` do the same work: what lies between them is noise.", "",
         *ratios(),
         "## How cost grows", "",
         f"`penjing score` as a whole process, the best of three; usually {usual}. Memory is the peak of the process, of which "

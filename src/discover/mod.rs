@@ -69,7 +69,7 @@ pub enum DiscoverError {
     #[error("no edge has a score of at least {threshold}")]
     NothingAbove { threshold: f64, largest: f32 },
     #[error("the selected edges hold no path from the input to the logits")]
-    Empty,
+    Empty { ranking: Ranking },
     #[error(transparent)]
     Select(#[from] SelectError),
 }
@@ -82,7 +82,10 @@ impl Hint for DiscoverError {
             }
             DiscoverError::OutOfReach { .. } => "ask for less, or take more --pairs so that the margin shrinks".into(),
             DiscoverError::NothingAbove { largest, .. } => format!("the largest score is {largest:.3e}"),
-            DiscoverError::Empty => "take more edges, or `--rank greedy`, which stays connected to the logits".into(),
+            DiscoverError::Empty { ranking: Ranking::Greedy } => "take more edges".into(),
+            DiscoverError::Empty { .. } => {
+                "take more edges, or `--rank greedy`, which stays connected to the logits".into()
+            }
             DiscoverError::Select(error) => return error.hint(),
         })
     }
@@ -134,7 +137,7 @@ pub fn discover(
         }
     };
     if selected.circuit.count() == 0 {
-        return Err(DiscoverError::Empty);
+        return Err(DiscoverError::Empty { ranking });
     }
     Ok(selected)
 }

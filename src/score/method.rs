@@ -79,6 +79,11 @@ pub(super) struct Work {
 }
 
 impl Work {
+    /// Whether the model runs at all.
+    pub fn runs(&self) -> bool {
+        self.recorded + self.backward > 0 || self.patched > 0.0
+    }
+
     /// A clean and a corrupt pass, and so many with gradients.
     pub fn with_backward(backward: usize) -> Work {
         Work { recorded: 2, backward, unrecorded: 0, patched: 0.0, expansions: 1.0 }

@@ -187,8 +187,8 @@ fn score_batch(
     batch: &Batch,
     ledger: &mut Ledger,
 ) -> Result<Array2<f64>, Stopped> {
-    let past = batch.past(problem.model);
     let scorer = method.scorer();
+    let past = if scorer.work(problem.graph).runs() { batch.past(problem.model) } else { None };
     let run = Run {
         problem,
         batch,
