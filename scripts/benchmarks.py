@@ -152,9 +152,10 @@ def picture(drawn: dict) -> str:
             parts.append(f'<text x="{left - 6}" y="{y(2.0 ** power) + 3:.1f}" text-anchor="end">{2.0 ** power:.2g} s</text>')
     parts.append('<text x="40" y="12" fill="#0072b2">eap</text><text x="70" y="12" fill="#d55e00">eap-ig</text>'
                  '<text x="115" y="12" fill="#777">dashed: in proportion</text>')
-    size = f'width="{width * len(drawn)}" height="{height}" viewBox="0 0 {width * len(drawn)} {height}"'
+    whole = width * len(drawn) + 10  # the labels of the first axis begin left of it
+    size = f'width="{whole}" height="{height}" viewBox="-10 0 {whole} {height}"'
     style = 'font-family="sans-serif" font-size="9"'
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}><rect width="100%" height="100%" fill="white"/>'
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}><rect x="-10" width="100%" height="100%" fill="white"/>'
             + "".join(parts) + "</svg>\n")
 
 
