@@ -129,6 +129,13 @@ fn bad_usage_is_refused_with_a_hint() {
     refuses(&folder, &discover(&["--edges", "480"]), &["480", "479", "hint: "]);
     refuses(&folder, &discover(&["--model", "toy-41"]), &["`toy-41`", "hint: did you mean `toy-4l`?"]);
     refuses(&folder, &discover(&["--method", "eap-gi"]), &["eap-gi", "hint: "]);
+    for steps in ["0", "10001", "18446744073709551615"] {
+        refuses(&folder, &discover(&["--steps", steps]), &["from 1 to 10000 steps", steps, "hint: "]);
+    }
+    refuses(&folder, &discover(&["--method", "acdc", "--tau", "nan"]), &["--tau NaN", "hint: "]);
+    refuses(&folder, &discover(&["--method", "relp", "--rules", "none,ln"]), &["--rules none", "hint: "]);
+    refuses(&folder, &["score", "ioi", "--method", "acdc", "--shard", "0/2"], &["acdc", "together", "hint: "]);
+    refuses(&folder, &["score", "ioi", "--method", "acdc", "--per-pair"], &["acdc", "together", "hint: "]);
     refuses(&folder, &discover(&["--pairs", "0"]), &["--pairs 0", "hint: "]);
     refuses(&folder, &discover(&["--pairs", "100000000"]), &["100000000", "hint: "]);
     refuses(&folder, &discover(&["--out", "/proc/none"]), &["/proc/none"]);

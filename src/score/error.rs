@@ -6,6 +6,9 @@ use crate::error::{Hint, nearest};
 use crate::measure::memory::MemoryError;
 use crate::metric::MetricKind;
 
+/// More points on a path than this say nothing that fewer do not.
+pub const MOST_STEPS: usize = 10_000;
+
 /// Why a method cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum ScoreError {
@@ -17,8 +20,8 @@ pub enum ScoreError {
     NoPairs,
     #[error("{method} decides on all pairs together, so they cannot be scored apart from each other")]
     NotOfPairs { method: &'static str },
-    #[error("{method} needs at least one step")]
-    NoSteps { method: &'static str },
+    #[error("{method} takes from 1 to {MOST_STEPS} steps, and {steps} are asked for")]
+    Steps { method: &'static str, steps: usize },
     #[error(transparent)]
     Stopped(#[from] Stopped),
     #[error(transparent)]
@@ -51,7 +54,7 @@ impl Hint for ScoreError {
             ScoreError::NoGradient { .. } => "take `--method exact`, or a task with another metric".into(),
             ScoreError::NotOfPairs { .. } => "leave --per-pair and --shard out, or take another method".into(),
             ScoreError::NoPairs => "ask for more with --pairs".into(),
-            ScoreError::NoSteps { .. } => "the papers take 5".into(),
+            ScoreError::Steps { .. } => "the papers take 5".into(),
         })
     }
 }

@@ -108,8 +108,8 @@ impl<'a> Problem<'a> {
         if method.scorer().uses_gradients() && !self.metric.differentiable() {
             return Err(ScoreError::NoGradient { method: method.name(), metric: self.metric });
         }
-        if method.scorer().steps() == Some(0) {
-            return Err(ScoreError::NoSteps { method: method.name() });
+        if let Some(steps) = method.scorer().steps().filter(|steps| !(1..=error::MOST_STEPS).contains(steps)) {
+            return Err(ScoreError::Steps { method: method.name(), steps });
         }
         if self.per_pair && !method.adds_up() {
             return Err(ScoreError::NotOfPairs { method: method.name() });
