@@ -6,28 +6,29 @@
 //! - `logits`, `corrupt_logits`: at the last position, a list a pair;
 //! - `sites`: tensors of the first clean prompt by the name that the edit grammar gives their site (`L0.in`, `logits`), a
 //!   list a position;
-//! - `scores`: by method (`EAP`, `EAP-IG-inputs`, `exact`), a number an edge; `null` where the reference has none;
+//! - `scores`: by method (`EAP`, `EAP-IG-inputs`, `EAP-IG-activations`, `clean-corrupted`, `information-flow-routes`,
+//!   `exact`), a number an edge; `null` where the reference has none;
 //! - `faithfulness`: by method and number of edges taken by |score|: how many edges are left after pruning, and the
 //!   circuit's metric. Circuits that cut through equal scores are left out.
 
+mod file;
+
 use crate::circuit::prune::prune;
 use crate::circuit::select::{Rank, top_n};
-use crate::dataset::{self, Dataset, DatasetError};
-use crate::error::{FileError, Hint};
+use crate::dataset::Dataset;
 use crate::eval::Bench;
 use crate::graph::scores::Scores;
 use crate::graph::{Dimensions, Graph, KvSlots};
 use crate::intervene::slice::site_name;
 use crate::measure::batch::Prefix;
-use crate::measure::memory::MemoryError;
 use crate::metric::MetricKind;
 use crate::model::site::Site;
 use crate::model::tap::{NoTap, Tap};
 use crate::model::{Loaded, Pass, Start};
-use crate::score::{Method, Problem, ScoreError, eap_ig, eap_ig_activations, score};
-use crate::task::PromptPair;
+use crate::score::{Method, Problem, eap_ig, eap_ig_activations, score};
+use file::Expected;
+pub use file::{ParityError, pairs};
 use indexmap::IndexMap;
-use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
 
@@ -55,105 +56,13 @@ pub struct Row {
     pub of_scores: bool,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum ParityError {
-    #[error(transparent)]
-    File(#[from] FileError),
-    #[error("{}: {message}", path.display())]
-    Content { path: PathBuf, message: String },
-    #[error(transparent)]
-    Dataset(#[from] DatasetError),
-    #[error(transparent)]
-    Score(#[from] ScoreError),
-    #[error(transparent)]
-    Memory(#[from] MemoryError),
-}
-
-impl Hint for ParityError {
-    fn hint(&self) -> Option<String> {
-        match self {
-            ParityError::File(error) => {
-                error.hint().or(Some("a parity folder holds expected.json and pairs.jsonl beside the model".into()))
-            }
-            ParityError::Content { .. } => Some("docs/models.md says what a parity file holds".into()),
-            ParityError::Dataset(error) => error.hint(),
-            ParityError::Score(error) => error.hint(),
-            ParityError::Memory(error) => error.hint(),
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct Expected {
-    logits: Option<Vec<Vec<f64>>>,
-    corrupt_logits: Option<Vec<Vec<f64>>>,
-    #[serde(default)]
-    sites: IndexMap<String, Vec<Vec<f64>>>,
-    #[serde(default)]
-    scores: IndexMap<String, IndexMap<String, Option<f64>>>,
-    #[serde(default)]
-    faithfulness: IndexMap<String, IndexMap<String, (usize, f64)>>,
-}
-
-#[derive(Deserialize)]
-struct Pair {
-    clean: String,
-    corrupt: String,
-    answer: OneOrMore,
-    wrong: OneOrMore,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMore {
-    One(String),
-    More(Vec<String>),
-}
-
-impl OneOrMore {
-    fn all(self) -> Vec<String> {
-        match self {
-            OneOrMore::One(text) => vec![text],
-            OneOrMore::More(texts) => texts,
-        }
-    }
-}
-
-/// The pairs of a parity folder as tokens of its model.
-///
-/// # Errors
-/// [`ParityError`] when the file is missing, malformed, or does not fit the tokenizer.
-pub fn pairs(folder: &Path, loaded: &Loaded) -> Result<Dataset, ParityError> {
-    let path = folder.join("pairs.jsonl");
-    let text = std::fs::read_to_string(&path).map_err(FileError::reading(&path))?;
-    let mut pairs = Vec::new();
-    for (line, text) in text.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
-        let pair: Pair = serde_json::from_str(text).map_err(|error| ParityError::Content {
-            path: path.clone(),
-            message: format!("line {}: {error}", line + 1),
-        })?;
-        pairs.push(PromptPair {
-            clean: pair.clean,
-            corrupt: pair.corrupt,
-            right: pair.answer.all(),
-            wrong: pair.wrong.all(),
-            ..PromptPair::default()
-        });
-    }
-    let dataset = dataset::tokenize(&pairs, &loaded.tokenizer, None)?;
-    dataset.check_fits(&loaded.model.spec, &loaded.tokenizer)?;
-    Ok(dataset)
-}
-
 /// Compares everything in the folder's `expected.json` that penjing computes.
 ///
 /// # Errors
 /// [`ParityError`] when a file is missing, malformed, or does not fit the model.
 pub fn check(folder: &Path, loaded: &Loaded) -> Result<Vec<Row>, ParityError> {
     let path = folder.join("expected.json");
-    let text = std::fs::read_to_string(&path).map_err(FileError::reading(&path))?;
-    let expected: Expected = serde_json::from_str(&without_nan(&text))
-        .map_err(|error| ParityError::Content { path: path.clone(), message: error.to_string() })?;
+    let expected = file::expected(&path)?;
     let dataset = pairs(folder, loaded)?;
     let comparison = Comparison { path, loaded, dataset: &dataset };
     let mut rows = Vec::new();
@@ -290,20 +199,6 @@ impl Comparison<'_> {
     }
 }
 
-/// Python writes numbers that are none as `NaN`, which is no JSON: outside of strings, `null` in its place.
-fn without_nan(text: &str) -> String {
-    let mut whole = String::with_capacity(text.len());
-    let mut in_string = false;
-    // A quote inside a string is escaped, and then the part before it ends in an odd number of backslashes.
-    for part in text.split_inclusive('"') {
-        whole.push_str(&if in_string { part.to_owned() } else { part.replace("NaN", "null") });
-        let before = part.strip_suffix('"').unwrap_or(part);
-        let escaped = in_string && (before.len() - before.trim_end_matches('\\').len()) % 2 == 1;
-        in_string ^= !escaped;
-    }
-    whole
-}
-
 /// Whether the edge that just gets into a circuit of `taken` edges and the one that just does not have the same |score| to
 /// within rounding: then which of them is in is chance (q, k and v of a head have the same scores by `ifr`).
 fn cuts_a_tie(graph: &Graph, scores: &Scores, taken: usize) -> bool {
@@ -340,17 +235,4 @@ fn ids(tokens: &[u32]) -> Tensor {
 fn numbers(tensor: &Tensor) -> Vec<f64> {
     let flat = tensor.to_kind(Kind::Double).flatten(0, -1);
     Vec::try_from(flat).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::without_nan;
-
-    #[test]
-    fn numbers_that_are_none_are_null_outside_of_strings() {
-        let check = |text: &str, expected: &str| assert_eq!(without_nan(text), expected);
-        check("[1, NaN]", "[1, null]");
-        check(r#"{"NaN": NaN, "a\"NaN": [NaN]}"#, r#"{"NaN": null, "a\"NaN": [null]}"#);
-        check(r#"{"ends in \\": NaN}"#, r#"{"ends in \\": null}"#);
-    }
 }
