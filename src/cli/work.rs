@@ -185,6 +185,8 @@ fn say(state: &State, seconds: f64) {
         seconds if seconds < 7200.0 => format!("about {:.0} min", seconds / 60.0),
         seconds => format!("about {:.1} h", seconds / 3600.0),
     };
+    // A search leaves out what nothing reads any more.
+    let time = if state.together { time.replacen("about", "at most", 1) } else { time };
     let rest = match state.share() {
         0.0 => "scoring".to_owned(),
         share => format!("{:.1} % is done; scoring the rest", share * 100.0),

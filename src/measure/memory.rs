@@ -32,7 +32,7 @@ pub struct Needs {
 pub enum MemoryError {
     #[error("this needs {} even if it is divided as far as it can be, and {} may be used", in_words(*least), in_words(*limit))]
     Limit { least: usize, limit: usize },
-    #[error("{device:?} ran out of memory with one pair at a time")]
+    #[error("{device:?} ran out of memory, and the run cannot be divided further")]
     Device { device: Device },
 }
 
@@ -167,6 +167,19 @@ impl<'a> Sizes<'a> {
         self.bytes(numbers)
     }
 
+    /// The peak, in bytes, of a search that keeps what all sources write in the clean and in the corrupt run of all pairs, and
+    /// runs circuits side by side on so many pairs at once.
+    pub fn peak_of_search(&self, pairs: usize, at_once: usize) -> usize {
+        let Spec { d_model, heads, vocab_out, .. } = *self.spec;
+        let tokens = pairs * self.positions;
+        // At least one circuit on one batch.
+        let rows = circuit_rows_side_by_side(self.spec, self.dimensions).max(at_once * self.positions);
+        let circuits = rows * (self.differences() + 5 * heads * d_model + self.graph());
+        let kept = tokens * (2 * self.recorded() + 2 * self.differences()) + self.prefix(pairs) + pairs * 4 * vocab_out;
+        let [widened_block, widened_head] = self.widened_matrices();
+        self.bytes(kept + circuits + widened_block.max(widened_head))
+    }
+
     /// Numbers of the rows that exact patching runs side by side.
     fn side_by_side(&self) -> usize {
         let Spec { d_model, heads, .. } = *self.spec;
@@ -275,6 +288,13 @@ pub fn in_words(bytes: usize) -> String {
 /// Tokens whose gradients at all slots of a layer are expanded together: 64 MiB of them.
 pub fn contracted_rows(spec: &Spec) -> usize {
     ((64 << 20) / (3 * spec.heads * spec.d_model * size_of::<f32>())).max(1)
+}
+
+/// Rows (circuits × pairs) times positions that run in one pass while all sources of each are kept: 256 MiB of what they
+/// write.
+pub fn circuit_rows_side_by_side(spec: &Spec, dimensions: Dimensions) -> usize {
+    let of_sources = (256 << 20) / (dimensions.sources() * spec.d_model * size_of::<f32>());
+    rows_side_by_side(spec).min(of_sources).max(1)
 }
 
 /// Rows (edges × pairs) times positions that exact patching runs in one pass.

@@ -20,7 +20,7 @@ use crate::graph::mask::EdgeMask;
 use crate::graph::{Destination, Edge, Graph, Slot, Source};
 use crate::measure::batch::Batch;
 use crate::measure::circuit::{Kept, Setting, Variants};
-use crate::measure::memory::{Needs, rows_side_by_side};
+use crate::measure::memory::{Needs, circuit_rows_side_by_side};
 use crate::measure::metric::{self, divergence};
 use crate::measure::sources::Activations;
 use crate::metric::MetricKind;
@@ -33,7 +33,7 @@ pub const LISTING: Listing = Listing {
     name: "acdc",
     about: "edges removed one by one from the logits down while the loss grows by less than tau",
     passes: "2 forward, and about 1 from the edge's layer upwards for each edge",
-    memory: "outputs of all sources for all pairs, 256 MB of edges side by side",
+    memory: "outputs of all sources for all pairs, twice, and 256 MB of circuits side by side",
 };
 
 #[derive(Clone, PartialEq, Debug)]
@@ -263,7 +263,7 @@ impl State<'_> {
         let mut sums = vec![0.0; variants.len()];
         for prepared in &self.prepared {
             let rows = prepared.batch.clean.numel();
-            let at_once = (rows_side_by_side(&model.spec) / rows).max(1);
+            let at_once = (circuit_rows_side_by_side(&model.spec, graph.dimensions) / rows).max(1);
             for (first, chunk) in variants.chunks(at_once).enumerate().map(|(index, chunk)| (index * at_once, chunk)) {
                 let flat: Vec<f32> = chunk.iter().flatten().map(|&reads| f32::from(u8::from(reads))).collect();
                 let reads = Tensor::from_slice(&flat).view([chunk.len() as i64, -1]); // [variant, source]

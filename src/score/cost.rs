@@ -66,14 +66,7 @@ fn measure(problem: &Problem, division: &Division, batch: &Batch, side_by_side: 
         let nothing = || (0..spec.layers).map(|_| Tensor::zeros(shape, (model.kind(), model.device))).collect();
         Past { keys: nothing(), values: nothing() }
     });
-    let run = Run {
-        problem,
-        batch,
-        past: past.as_ref(),
-        stretch: division.stretch,
-        passes: division.passes,
-        rules: Rules::default(),
-    };
+    let run = Run::new(problem, division, batch, past.as_ref(), Rules::default());
     let mut residual = tch::no_grad(|| model.embed(&batch.clean, run.past, &mut NoTap)); // [batch, pos, d_model]
     let tokens = residual.size()[0] * residual.size()[1];
     if side_by_side {

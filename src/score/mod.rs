@@ -80,7 +80,7 @@ impl<'a> Problem<'a> {
         let division = sizes.divide(method.needs(), self.pairs.len(), batch_size, self.memory, self.model.device)?;
         if method.scorer().search().is_some() {
             // All pairs are kept, whatever the number that runs at once.
-            let bytes = sizes.peak(method.needs(), self.pairs.len(), 1, 1);
+            let bytes = sizes.peak_of_search(self.pairs.len(), division.pairs);
             if bytes > self.memory {
                 return Err(MemoryError::Limit { least: bytes, limit: self.memory }.into());
             }
@@ -189,15 +189,7 @@ fn score_batch(
 ) -> Result<Array2<f64>, Stopped> {
     let scorer = method.scorer();
     let past = if scorer.work(problem.graph).runs() { batch.past(problem.model) } else { None };
-    let run = Run {
-        problem,
-        batch,
-        past: past.as_ref(),
-        stretch: division.stretch,
-        passes: division.passes,
-        rules: scorer.rules(),
-    };
-    scorer.score_batch(&run, ledger)
+    scorer.score_batch(&Run::new(problem, division, batch, past.as_ref(), scorer.rules()), ledger)
 }
 
 /// One batch of a problem, with its prefix run.
@@ -213,7 +205,17 @@ struct Run<'a> {
     rules: Rules,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn new(
+        problem: &'a Problem,
+        division: &Division,
+        batch: &'a Batch,
+        past: Option<&'a Past>,
+        rules: Rules,
+    ) -> Run<'a> {
+        Run { problem, batch, past, stretch: division.stretch, passes: division.passes, rules }
+    }
+
     /// A pass over what follows the prefix.
     fn pass(&self) -> Pass<'_> {
         Pass { rules: self.rules, ..Pass::after(self.past) }
