@@ -104,7 +104,7 @@ fn smaller_batches_give_the_same_numbers() {
     let halves: Vec<usize> = state.left.iter().map(|rows| rows.indices.len()).collect();
     assert!(halves.len() > 1 && halves.iter().sum::<usize>() == 128, "{halves:?}");
     advance(&large, &Method::Eap, &mut state, &mut &mut |_: Progress| ()).unwrap();
-    let found = state.scores(&model).unwrap();
+    let found = state.scores(&large).unwrap();
     let worst = (&expected.values - &found.values).iter().fold(0f32, |worst, change| worst.max(change.abs()));
     assert!(worst < 1e-6, "{worst}");
 

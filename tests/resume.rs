@@ -77,10 +77,10 @@ fn run() -> Identity {
 }
 
 /// Writes the state down and reads it again.
-fn through_a_file(state: &State, problem: &Problem, folder: &Path) -> State {
+fn through_a_file(state: &State, problem: &Problem, method: &Method, folder: &Path) -> State {
     let path = folder.join("checkpoint.bin");
     std::fs::write(&path, checkpoint::to_bytes(state, &run()).unwrap()).unwrap();
-    checkpoint::read(&path, &run(), problem).unwrap()
+    checkpoint::read(&path, &run(), problem, method).unwrap()
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn a_run_stopped_anywhere_ends_in_the_same_bytes() {
                     let mut state = State::start(&problem, &method).unwrap();
                     let stopped = advance(&problem, &method, &mut state, &mut StopAt::new(stop));
                     assert!(matches!(stopped, Err(ScoreError::Stopped(_))), "{}", method.name());
-                    let mut state = through_a_file(&state, &problem, folder.path());
+                    let mut state = through_a_file(&state, &problem, &method, folder.path());
                     let mut rest = StopAt::new(0);
                     advance(&problem, &method, &mut state, &mut rest).unwrap();
                     assert_eq!(state, whole, "{} stopped at {stop}", method.name());
@@ -120,11 +120,11 @@ fn a_run_stopped_at_every_step_ends_in_the_same_bytes() {
         let mut state = State::start(problem, &method).unwrap();
         let mut share = 0.0;
         while advance(problem, &method, &mut state, &mut StopAt::new(1)).is_err() {
-            state = through_a_file(&state, problem, folder.path());
+            state = through_a_file(&state, problem, &method, folder.path());
             assert!(state.share() > share || state.begun.is_none(), "{share} again");
             share = state.share();
         }
-        assert_eq!(state.scores(problem.model).unwrap(), whole);
+        assert_eq!(state.scores(problem).unwrap(), whole);
     });
 }
 
@@ -143,7 +143,7 @@ fn a_resumed_run_keeps_its_division() {
         advance(&tight, &method, &mut whole, &mut StopAt::new(0)).unwrap();
         let mut state = State::start(&tight, &method).unwrap();
         let _ = advance(&tight, &method, &mut state, &mut StopAt::new(1));
-        let mut state = through_a_file(&state, &roomy, folder.path());
+        let mut state = through_a_file(&state, &roomy, &method, folder.path());
         advance(&roomy, &method, &mut state, &mut StopAt::new(0)).unwrap();
         assert_eq!(state, whole);
     });
@@ -188,7 +188,7 @@ fn scores_of_every_pair_are_its_own_and_their_mean_is_the_score() {
             let problem = Problem { per_pair: true, ..*problem };
             let mut state = State::start(&problem, &method).unwrap();
             advance(&problem, &method, &mut state, &mut StopAt::new(0)).unwrap();
-            let (scores, per_pair) = (state.scores(problem.model).unwrap(), state.per_pair.unwrap());
+            let (scores, per_pair) = (state.scores(&problem).unwrap(), state.per_pair.unwrap());
             for (index, pair) in problem.pairs.iter().enumerate() {
                 let alone = Problem { pairs: std::slice::from_ref(pair), ..problem };
                 let alone = score(&alone, &method, &mut |_| ()).unwrap();
@@ -216,7 +216,7 @@ fn other_runs_and_damaged_files_are_refused() {
         let bytes = checkpoint::to_bytes(&state, &run()).unwrap();
         let read = |bytes: &[u8], run: &Identity, problem: &Problem| {
             std::fs::write(&path, bytes).unwrap();
-            checkpoint::read(&path, run, problem).map(|_| ()).unwrap_err()
+            checkpoint::read(&path, run, problem, &Method::Exact).map(|_| ()).unwrap_err()
         };
         let other = run().with("seed", &1.into());
         let CheckpointError::Other { differences, .. } = read(&bytes, &other, problem) else { panic!("taken") };
@@ -235,7 +235,7 @@ fn other_runs_and_damaged_files_are_refused() {
         let fewer = Problem { pairs: &problem.pairs[..7], ..*problem };
         assert!(matches!(read(&bytes, &run(), &fewer), CheckpointError::Damaged { .. }));
         std::fs::remove_file(&path).unwrap();
-        let nothing = checkpoint::read(&path, &run(), problem).map(|_| ()).unwrap_err();
+        let nothing = checkpoint::read(&path, &run(), problem, &Method::Exact).map(|_| ()).unwrap_err();
         assert!(matches!(nothing, CheckpointError::Nothing { .. }));
     });
 }

@@ -166,7 +166,7 @@ pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
     let checkpoint = Checkpoint::new(&out, None, depends_on, &command.long_run);
     let problem = work.problem(&command.scoring, &scoring_pairs.pairs);
     let (state, scoring_seconds) = work.score(&problem, &method, &checkpoint)?;
-    let scores = state.scores(&loaded.model).map_err(penjing::Error::from)?;
+    let scores = state.scores(&problem).map_err(penjing::Error::from)?;
 
     let select_start = Instant::now();
     let bench = work.bench("selecting", &scoring_pairs.pairs)?;

@@ -58,7 +58,7 @@ impl Checkpoint {
     pub fn state(&self, problem: &Problem, method: &Method) -> Result<State, penjing::Error> {
         let path = self.path();
         if self.options.resume {
-            match checkpoint::read(&path, &self.run, problem) {
+            match checkpoint::read(&path, &self.run, problem, method) {
                 Err(CheckpointError::Nothing { .. }) if self.may_be_missing => {
                     note(&format!("note: {} does not exist; starting from the beginning", path.display()));
                 }

@@ -69,7 +69,7 @@ pub fn run(command: &Score, json: bool) -> anyhow::Result<Ended> {
     }
     let problem = Problem { per_pair: command.per_pair, ..work.problem(&command.scoring, &dataset.pairs[part]) };
     let (state, seconds) = work.score(&problem, &method, &checkpoint)?;
-    scored.write(&state, seconds)?;
+    scored.write(&problem, &state, seconds)?;
     checkpoint.remove();
     Ok(Ended::Done)
 }

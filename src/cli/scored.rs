@@ -9,7 +9,7 @@ use penjing::circuit::shard_file::{self, ShardScores};
 use penjing::circuit::{pair_scores, scores_file};
 use penjing::dataset::Dataset;
 use penjing::graph::scores::Scores;
-use penjing::score::State;
+use penjing::score::{Problem, State};
 use penjing::shard::Shard;
 use serde_json::json;
 use std::path::Path;
@@ -40,9 +40,9 @@ impl Scored<'_> {
 
     /// # Errors
     /// Numbers that are none, and files that cannot be written.
-    pub fn write(&self, state: &State, seconds: f64) -> anyhow::Result<()> {
+    pub fn write(&self, problem: &Problem, state: &State, seconds: f64) -> anyhow::Result<()> {
         let Scored { work, provenance, out, shard, .. } = *self;
-        let scores = state.scores(&work.loaded.model).map_err(penjing::Error::from)?;
+        let scores = state.scores(problem).map_err(penjing::Error::from)?;
         let (name, text) = match shard {
             None => ("scores.json".to_owned(), scores_file::to_json(&work.graph, &scores, provenance)),
             Some(of) => {

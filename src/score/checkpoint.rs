@@ -3,7 +3,7 @@
 //! A line with the schema, a line of JSON (what the run depends on, the division, the batches to do), the sums as
 //! little-endian f64, the scores of each pair as little-endian f32, and the blake3 hash of all that.
 
-use super::{Begun, Problem, State};
+use super::{Begun, Method, Problem, State};
 use crate::error::{FileError, Hint};
 use crate::identity::Identity;
 use crate::measure::batch::Rows;
@@ -120,7 +120,7 @@ pub fn to_bytes(state: &State, run: &Identity) -> serde_json::Result<Vec<u8>> {
 ///
 /// # Errors
 /// [`CheckpointError`].
-pub fn read(path: &Path, run: &Identity, problem: &Problem) -> Result<State, CheckpointError> {
+pub fn read(path: &Path, run: &Identity, problem: &Problem, method: &Method) -> Result<State, CheckpointError> {
     let path = || path.to_owned();
     let bytes = match std::fs::read(path()) {
         Ok(bytes) => bytes,
@@ -143,7 +143,7 @@ pub fn read(path: &Path, run: &Identity, problem: &Problem) -> Result<State, Che
     if !differences.is_empty() {
         return Err(CheckpointError::Other { path: path(), differences });
     }
-    state(header, &content[line + 1..]).filter(|state| state.fits(problem)).ok_or_else(damaged)
+    state(header, &content[line + 1..]).filter(|state| state.fits(problem, method)).ok_or_else(damaged)
 }
 
 /// Header and numbers put together; nothing where they do not match.

@@ -99,6 +99,12 @@ pub(super) trait Scorer {
 
     fn work(&self, graph: &crate::graph::Graph) -> Work;
 
+    /// Rows and columns of the sums that it keeps: `[source, destination]`, below which there may be rows of its own that the
+    /// rest of its run depends on.
+    fn shape(&self, graph: &crate::graph::Graph) -> (usize, usize) {
+        (graph.sources(), graph.destinations())
+    }
+
     /// Whether the metric is differentiated.
     fn uses_gradients(&self) -> bool {
         true

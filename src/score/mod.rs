@@ -134,7 +134,7 @@ pub enum Progress {
 pub fn score(problem: &Problem, method: &Method, mut progress: &mut dyn FnMut(Progress)) -> Result<Scores, ScoreError> {
     let mut state = State::start(problem, method)?;
     advance(problem, method, &mut state, &mut progress)?;
-    state.scores(problem.model)
+    state.scores(problem)
 }
 
 /// Takes a run from where it stands to its end, or to where `watch` ends it.

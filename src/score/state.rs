@@ -8,7 +8,6 @@ use crate::graph::Graph;
 use crate::graph::scores::Scores;
 use crate::measure::batch::Rows;
 use crate::measure::memory::Division;
-use crate::model::Model;
 use ndarray::Array2;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -81,15 +80,15 @@ impl State {
             pairs,
             left: problem.batches(method, division.pairs).into(),
             together: !method.adds_up(),
-            sums: Array2::zeros((problem.graph.sources(), problem.graph.destinations())),
+            sums: Array2::zeros(method.scorer().shape(problem.graph)),
             begun: None,
             per_pair: problem.per_pair.then(|| Array2::zeros((pairs, problem.graph.edge_count()))),
         })
     }
 
     /// Whether it can be a state of this problem: a state that comes from a file may be anything.
-    pub fn fits(&self, problem: &Problem) -> bool {
-        let shape = (problem.graph.sources(), problem.graph.destinations());
+    pub fn fits(&self, problem: &Problem, method: &Method) -> bool {
+        let shape = method.scorer().shape(problem.graph);
         let fits = |rows: &Rows| {
             let pair = |index: &usize| problem.pairs.get(*index);
             let length = rows.indices.first().and_then(pair).map(|pair| pair.clean.len());
@@ -119,9 +118,10 @@ impl State {
     ///
     /// # Errors
     /// [`ScoreError::NotFinite`].
-    pub fn scores(&self, model: &Model) -> Result<Scores, ScoreError> {
-        let values = self.sums.mapv(|sum| (sum / self.pairs as f64) as f32);
-        check_finite(model, "scores", values.iter().map(|&score| f64::from(score)))?;
+    pub fn scores(&self, problem: &Problem) -> Result<Scores, ScoreError> {
+        let of_edges = self.sums.slice(ndarray::s![..problem.graph.sources(), ..]);
+        let values = of_edges.mapv(|sum| (sum / self.pairs as f64) as f32);
+        check_finite(problem.model, "scores", values.iter().map(|&score| f64::from(score)))?;
         Ok(Scores { values })
     }
 
