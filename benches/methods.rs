@@ -105,7 +105,7 @@ fn shape(criterion: &mut Criterion, name: &str, spec: Spec) {
             });
         }
     }
-    let Ok(bench) = Bench::new(&model, &graph, metric, &pairs, Prefix::Shared, usize::MAX) else { return };
+    let Ok(bench) = Bench::new(&Problem::new(&model, &graph, &pairs, metric)) else { return };
     let all = EdgeMask::full(&graph);
     let tokens = Tensor::zeros([PAIRS as i64, LENGTH as i64], (Kind::Int64, tch::Device::Cpu)); // [batch, pos]
     group.bench_function("forward", |bencher| {

@@ -22,6 +22,7 @@
 //! `score`, `eval`, [`discover`] and the tensor side of `model` and `intervene` need libtorch and sit behind the default
 //! feature `torch`; everything else builds without it.
 
+pub mod ablation;
 pub mod circuit;
 pub mod dataset;
 #[cfg(feature = "torch")]

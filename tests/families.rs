@@ -71,8 +71,8 @@ fn scores(case: &Case, graph: &Graph, pairs: &[TokenPair], method: &Method) -> S
         .unwrap_or_else(|error| panic!("{}: {error}", case.name))
 }
 
-fn bench<'a>(case: &'a Case, graph: &'a Graph, pairs: &[TokenPair]) -> Bench<'a> {
-    Bench::new(&case.loaded.model, graph, METRIC, pairs, Prefix::Shared, usize::MAX)
+fn bench<'a>(case: &'a Case, graph: &'a Graph, pairs: &'a [TokenPair]) -> Bench<'a> {
+    Bench::new(&Problem::new(&case.loaded.model, graph, pairs, METRIC))
         .unwrap_or_else(|error| panic!("{}: {error}", case.name))
 }
 
@@ -177,7 +177,8 @@ fn circuits_in_the_least_memory_are_the_same() {
     with_each(|case| {
         let graph = graph(case, KvSlots::PerQueryHead);
         let model = &case.loaded.model;
-        let within = |memory| Bench::new(model, &graph, METRIC, &case.pairs, Prefix::Shared, memory);
+        let problem = Problem::new(model, &graph, &case.pairs, METRIC);
+        let within = |memory| Bench::new(&Problem { memory, ..problem });
         let Err(MemoryError::Limit { least, limit: 1 }) = within(1) else {
             panic!("{}: one byte is enough", case.name)
         };

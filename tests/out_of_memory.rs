@@ -109,7 +109,7 @@ fn smaller_batches_give_the_same_numbers() {
     assert!(worst < 1e-6, "{worst}");
 
     let half = EdgeMask::of(&graph, graph.edges().iter().copied().step_by(2));
-    let bench = Bench::new(&model, &graph, metric, &pairs, Prefix::Shared, usize::MAX).unwrap();
+    let bench = Bench::new(&Problem::new(&model, &graph, &pairs, metric)).unwrap();
     let expected = bench.circuit(&half);
     assert_eq!(bench.smaller_batch(), None);
     let found = limited(64 << 20, || bench.circuit(&half));

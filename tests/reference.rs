@@ -218,7 +218,8 @@ fn scores(reference: &Reference, method: &Method, batch_size: usize, prefix: Pre
 
 fn bench(reference: &Reference, prefix: Prefix) -> Bench<'_> {
     let Reference { loaded, graph, dataset, .. } = reference;
-    Bench::new(&loaded.model, graph, MetricKind::LogitDifference, &dataset.pairs, prefix, usize::MAX).unwrap()
+    let problem = Problem::new(&loaded.model, graph, &dataset.pairs, MetricKind::LogitDifference);
+    Bench::new(&Problem { prefix, ..problem }).unwrap()
 }
 
 #[test]

@@ -89,7 +89,8 @@ fn acdc_decides_as_the_plain_search() {
     ] {
         let Case { loaded, pairs } = case(name);
         let graph = Graph::new(Dimensions::of(&loaded.model.spec, kv));
-        let bench = Bench::new(&loaded.model, &graph, METRIC, &pairs, Prefix::Recomputed, usize::MAX).unwrap();
+        let problem = Problem { prefix: Prefix::Recomputed, ..Problem::new(&loaded.model, &graph, &pairs, METRIC) };
+        let bench = Bench::new(&problem).unwrap();
         let mut partial = 0;
         for (loss, order, tau) in [
             (acdc::Loss::Kl, acdc::Order::LastFirst, 1e-5),

@@ -6,13 +6,13 @@
 use penjing::dataset::tokenize;
 use penjing::eval::Bench;
 use penjing::graph::{Dimensions, Graph, KvSlots};
-use penjing::measure::batch::Prefix;
 use penjing::metric::MetricKind;
 use penjing::model::site::Site;
 use penjing::model::spec::Layer;
 use penjing::model::tap::Tap;
 use penjing::model::{Loaded, Pass, Start, load};
 use penjing::parity;
+use penjing::score::Problem;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
@@ -79,7 +79,7 @@ fn logit_differences_of_the_pairs_are_the_reference_s() {
     assert_eq!(tokenize(&prompts, &loaded.tokenizer, None).unwrap().pairs.len(), 64);
     let graph = Graph::new(Dimensions::of(&loaded.model.spec, KvSlots::PerQueryHead));
     let metric = MetricKind::LogitDifference;
-    let bench = Bench::new(&loaded.model, &graph, metric, &dataset.pairs, Prefix::Shared, usize::MAX).unwrap();
+    let bench = Bench::new(&Problem::new(&loaded.model, &graph, &dataset.pairs, metric)).unwrap();
     let text = std::fs::read_to_string(folder().join("pairs.jsonl")).unwrap();
     let runs = bench.clean().metric.iter().zip(&bench.ablated().metric);
     for (line, (clean, corrupt)) in text.lines().zip(runs) {

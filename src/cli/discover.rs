@@ -14,7 +14,7 @@ use penjing::circuit::scores_file;
 use penjing::discover::{self, Goal, MARGIN, Ranking};
 use penjing::eval::{Evidence, evidence};
 use penjing::render::{self, Caption};
-use penjing::score::Method;
+use penjing::score::{Method, Problem};
 use penjing::task::Split;
 use serde_json::json;
 use std::path::PathBuf;
@@ -45,9 +45,6 @@ pub struct Discover {
     /// Prune dead ends and change nothing else: no removal of needless edges, no filling up to --edges
     #[arg(long)]
     no_refine: bool,
-    /// What missing edges carry: only `counterfactual` (the corrupt prompt's activation) for now
-    #[arg(long, default_value = "counterfactual")]
-    ablation: String,
     /// How many held-out pairs the evidence is measured on
     #[arg(long, default_value_t = 100, value_name = "N")]
     evidence_pairs: usize,
@@ -73,10 +70,6 @@ impl Discover {
     /// What ends the selection; a search that decides for itself which edges stay leaves nothing to select.
     fn goal(&self, method: &Method) -> anyhow::Result<Goal> {
         let usage = |message: String, hint: &str| Usage { message, hint: hint.to_owned() };
-        if self.ablation != "counterfactual" {
-            let message = format!("ablation `{}` is not supported", self.ablation);
-            return Err(usage(message, "leave --ablation out, or say `counterfactual`").into());
-        }
         if self.evidence_pairs == 0 {
             return Err(usage("--evidence-pairs 0 leaves nothing to prove on".into(), "take 50 or more").into());
         }
@@ -150,6 +143,7 @@ pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
     let start = Instant::now();
     let method = command.scoring.method(subject.seed)?;
     let goal = command.goal(&method)?;
+    method.check_ablation(subject.ablation).map_err(penjing::Error::from)?;
     let work = Work::load(subject, &command.resources)?;
     let Work { task, loaded, graph, .. } = &work;
     if let Goal::Edges(edges) = goal {
@@ -164,12 +158,14 @@ pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
     let mut provenance = work.provenance(subject, &method, &scoring_pairs);
     let depends_on = work.identity(&provenance, &command.scoring, &scoring_pairs, false)?;
     let checkpoint = Checkpoint::new(&out, None, depends_on, &command.long_run);
-    let problem = work.problem(&command.scoring, &scoring_pairs.pairs);
+    let constants = work.constants(subject.ablation, &scoring_pairs.pairs)?;
+    let constants = constants.as_ref();
+    let problem = Problem { batch_size: command.scoring.batch, ..work.problem(&scoring_pairs.pairs, constants) };
     let (state, scoring_seconds) = work.score(&problem, &method, &checkpoint)?;
     let scores = state.scores(&problem).map_err(penjing::Error::from)?;
 
     let select_start = Instant::now();
-    let bench = work.bench("selecting", &scoring_pairs.pairs)?;
+    let bench = work.bench("selecting", &problem)?;
     let progress = Progress::text("selecting");
     let selected =
         discover::discover(graph, &scores, &bench, goal, command.ranking(&method), !command.no_refine, &mut |text| {
@@ -182,7 +178,7 @@ pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
     let select_seconds = select_start.elapsed().as_secs_f64();
 
     let evidence_start = Instant::now();
-    let fresh = work.bench("measuring evidence", &fresh_pairs.pairs)?;
+    let fresh = work.bench("measuring evidence", &work.problem(&fresh_pairs.pairs, constants))?;
     let progress = Progress::bar("measuring evidence");
     let question = Evidence {
         bench: &fresh,

@@ -1,14 +1,15 @@
 //! `penjing evaluate`: measures a circuit file on fresh pairs, and the table that `discover` prints too.
 
 use super::Ended;
-use super::options::{BosArgument, KvArgument, Subject};
+use super::options::{BosArgument, KvArgument, Subject, ablation_parser};
 use super::progress::Progress;
 use super::resources::Resources;
 use super::term::{Usage, print, print_json};
 use super::work::{Work, note_if_halved};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
-use penjing::circuit::file::{self, Circuit};
+use penjing::ablation::Ablation;
+use penjing::circuit::file::{self, Circuit, Provenance};
 use penjing::circuit::report::Report;
 use penjing::eval::{Evidence, evidence};
 use penjing::task::Split;
@@ -31,6 +32,10 @@ pub struct Evaluate {
     /// Which of the task's corruptions (default: its first)
     #[arg(long, value_name = "NAME")]
     corruption: Option<String>,
+    /// What ablated parts of the model carry (default: as when the circuit was found); means and what harms least are those
+    /// of the pairs that the circuit was found on
+    #[arg(long, value_parser = ablation_parser())]
+    ablation: Option<Ablation>,
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// How many random circuits of the same size to compare with
@@ -45,7 +50,12 @@ pub struct Evaluate {
 
 pub fn run(command: &Evaluate, as_json: bool) -> anyhow::Result<Ended> {
     let mut circuit = file::read(&command.circuit).map_err(penjing::Error::from)?;
+    let ablation = match command.ablation {
+        Some(ablation) => ablation,
+        None => circuit.provenance.ablation.parse().map_err(penjing::Error::from)?,
+    };
     let subject = Subject {
+        ablation,
         task: command.task.clone().unwrap_or_else(|| circuit.provenance.task.name.clone()),
         model: command.model.clone().unwrap_or_else(|| circuit.provenance.model.id.clone()),
         pairs: command.pairs,
@@ -68,7 +78,15 @@ pub fn run(command: &Evaluate, as_json: bool) -> anyhow::Result<Ended> {
         .into());
     }
     let dataset = work.pairs(Split::Test, command.pairs, command.seed, command.corruption.as_deref())?;
-    let bench = work.bench("measuring evidence", &dataset.pairs)?;
+    let constants = match ablation {
+        Ablation::Counterfactual => None,
+        _ => {
+            let Provenance { pairs, seed, .. } = circuit.provenance;
+            let found_on = work.pairs(Split::Train, pairs.max(1), seed, command.corruption.as_deref())?;
+            work.constants(ablation, &found_on.pairs)?
+        }
+    };
+    let bench = work.bench("measuring evidence", &work.problem(&dataset.pairs, constants.as_ref()))?;
     let question = Evidence {
         bench: &bench,
         graph: &work.graph,
@@ -82,6 +100,7 @@ pub fn run(command: &Evaluate, as_json: bool) -> anyhow::Result<Ended> {
     note_if_halved(&bench);
     circuit.provenance.task.name = work.task.name;
     circuit.provenance.model.id = work.loaded.id;
+    circuit.provenance.ablation = ablation.name().into();
     if as_json {
         print_json(&summary(&circuit, &report))?
     } else {
@@ -96,6 +115,7 @@ pub fn summary(circuit: &Circuit, report: &Report) -> Value {
         "task": circuit.provenance.task.name,
         "model": circuit.provenance.model.id,
         "method": circuit.provenance.method.name,
+        "ablation": circuit.provenance.ablation,
         "nodes": circuit.mask.nodes(&circuit.graph).len(),
         "edges": circuit.mask.count(),
         "edges_total": circuit.graph.edge_count(),
@@ -135,6 +155,7 @@ pub fn table(circuit: &Circuit, report: &Report) -> String {
             report.metric_model, report.metric_circuit, report.metric_ablated
         ),
     );
+    row("ablation", provenance.ablation.clone());
     row("faithfulness", format!("{:.3}  [{low:.3}, {high:.3}]", report.faithfulness));
     row("completeness", format!("{:.3}  (faithfulness of all other edges)", report.completeness));
     row(

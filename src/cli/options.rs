@@ -3,6 +3,8 @@
 use super::term::Usage;
 use super::work::BOS_ASKED;
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use penjing::ablation::Ablation;
 use penjing::circuit::file::Options;
 use penjing::graph::KvSlots;
 use penjing::model::Rules;
@@ -23,6 +25,10 @@ pub struct Subject {
     /// Which of the task's corruptions (default: its first)
     #[arg(long, value_name = "NAME")]
     pub corruption: Option<String>,
+    /// What ablated parts of the model carry: what they carry on the corrupt prompt, nothing, a mean over the clean prompts
+    /// that are scored on (of all tokens, or at the same position), or what harms least
+    #[arg(long, default_value = "counterfactual", value_parser = ablation_parser())]
+    pub ablation: Ablation,
     /// Seed of the pairs, of the bootstrap and of random circuits
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -35,6 +41,11 @@ pub struct Subject {
     /// Slots for keys and values where query heads share them: one for every query head, or only those the model has
     #[arg(long, value_enum, default_value = "query-heads")]
     pub kv: KvArgument,
+}
+
+/// Parses the name of an ablation.
+pub fn ablation_parser() -> impl TypedValueParser<Value = Ablation> {
+    PossibleValuesParser::new(Ablation::ALL.map(Ablation::name)).try_map(|name| name.parse::<Ablation>())
 }
 
 /// How edges are scored.

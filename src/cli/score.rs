@@ -45,6 +45,7 @@ pub fn run(command: &Score, json: bool) -> anyhow::Result<Ended> {
         return list(json);
     };
     let method = command.scoring.method(subject.seed)?;
+    method.check_ablation(subject.ablation).map_err(penjing::Error::from)?;
     let shard = command.shard.as_deref().map(shard::parse).transpose()?;
     let work = Work::load(subject, &command.resources)?;
     let out = command.out.clone().unwrap_or_else(|| subject.default_out(&work.task.name, &work.loaded.id));
@@ -67,7 +68,13 @@ pub fn run(command: &Score, json: bool) -> anyhow::Result<Ended> {
         note(&format!("shard {shard} is done already"));
         return Ok(Ended::Done);
     }
-    let problem = Problem { per_pair: command.per_pair, ..work.problem(&command.scoring, &dataset.pairs[part]) };
+    // Every shard ablates with the same: constants are those of all pairs.
+    let constants = work.constants(subject.ablation, &dataset.pairs)?;
+    let problem = Problem {
+        per_pair: command.per_pair,
+        batch_size: command.scoring.batch,
+        ..work.problem(&dataset.pairs[part], constants.as_ref())
+    };
     let (state, seconds) = work.score(&problem, &method, &checkpoint)?;
     scored.write(&problem, &state, seconds)?;
     checkpoint.remove();

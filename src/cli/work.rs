@@ -3,17 +3,19 @@
 
 use super::long_run::{Checkpoint, Keeper};
 use super::options::{Scoring, Subject};
+use super::progress::Progress;
 use super::resources::Resources;
 use super::signals::Signals;
 use super::term::note;
+use penjing::ablation::Ablation;
 use penjing::circuit::file::{MethodRecord, ModelRecord, Options, Provenance, TaskRecord};
 use penjing::dataset::{self, Dataset, TokenPair};
 use penjing::eval::Bench;
-use penjing::eval::division::{self, Keep};
+use penjing::eval::division::Keep;
 use penjing::graph::{Dimensions, Graph};
 use penjing::identity::Identity;
-use penjing::measure::batch::Prefix;
-use penjing::measure::memory::{Sizes, in_words};
+use penjing::measure::Constants;
+use penjing::measure::memory::in_words;
 use penjing::model::{self, Loaded};
 use penjing::score::{self, Method, Problem, ScoreError, State, cost};
 use penjing::task::{self, Expansion, Split, Task};
@@ -70,13 +72,20 @@ impl Work {
         Ok(dataset)
     }
 
-    /// The question that scoring answers.
-    pub fn problem<'a>(&'a self, scoring: &Scoring, pairs: &'a [TokenPair]) -> Problem<'a> {
-        Problem {
-            batch_size: scoring.batch,
-            memory: self.memory,
-            ..Problem::new(&self.loaded.model, &self.graph, pairs, self.task.metric)
-        }
+    /// What ablated parts of the model carry, found on `pairs`; none where it is what they carry on the corrupt prompts.
+    ///
+    /// # Errors
+    /// When memory is short.
+    pub fn constants(&self, ablation: Ablation, pairs: &[TokenPair]) -> Result<Option<Constants>, penjing::Error> {
+        let progress = Progress::bar("fitting constants");
+        let (model, dimensions) = (&self.loaded.model, self.graph.dimensions);
+        Ok(Constants::of(ablation, model, dimensions, pairs, self.memory, &mut |share| progress.set(share))?)
+    }
+
+    /// Circuits to be run on pairs, with what their ablated parts carry.
+    pub fn problem<'a>(&'a self, pairs: &'a [TokenPair], constants: Option<&'a Constants>) -> Problem<'a> {
+        let problem = Problem::new(&self.loaded.model, &self.graph, pairs, self.task.metric);
+        Problem { memory: self.memory, constants, ..problem }
     }
 
     /// Scores every edge, with progress, from the checkpoint if that is asked for. Also the seconds that the scoring alone
@@ -101,14 +110,13 @@ impl Work {
     ///
     /// # Errors
     /// When the memory is not enough, or the model gives what are no numbers.
-    pub fn bench(&self, doing: &str, pairs: &[TokenPair]) -> Result<Bench<'_>, penjing::Error> {
-        let sizes = Sizes::new(&self.loaded.model, self.graph.dimensions, pairs, Prefix::Shared);
-        let division = division::divide(&sizes, pairs.len(), self.memory, self.loaded.model.device)?;
+    pub fn bench<'a>(&'a self, doing: &str, problem: &Problem<'a>) -> Result<Bench<'a>, penjing::Error> {
+        let division = Bench::division_of(problem)?;
         let anew =
-            if division.keep == Keep::Nothing { ", with the corrupt runs done anew for each circuit" } else { "" };
+            if division.keep == Keep::Nothing { ", with the ablated runs done anew for each circuit" } else { "" };
         note(&format!("{doing} takes about {}, {}{anew}", in_words(division.bytes), at_once(division.pairs)));
         let model = &self.loaded.model;
-        let bench = Bench::new(model, &self.graph, self.task.metric, pairs, Prefix::Shared, self.memory)?;
+        let bench = Bench::new(problem)?;
         let metrics = bench.clean().metric.iter().chain(&bench.ablated().metric);
         score::check_finite(model, "metrics", metrics.copied())?;
         Ok(bench)
@@ -157,7 +165,7 @@ impl Work {
             model: ModelRecord { id: self.loaded.id.clone(), config_hash: self.loaded.config_hash.clone() },
             method: MethodRecord { name: method.name().to_owned(), options },
             selection: None,
-            ablation: "counterfactual".into(),
+            ablation: subject.ablation.name().into(),
             seed: subject.seed,
             pairs: dataset.pairs.len(),
             threads: usize::try_from(tch::get_num_threads()).unwrap_or(1),

@@ -1,17 +1,18 @@
-//! Pairs on which many circuits are run: the clean and the corrupt runs, done once or, where memory is short, at each circuit.
+//! Pairs on which many circuits are run: the clean and the ablated runs, done once or, where memory is short, at each circuit.
 
 use super::division::{self, Division, Keep};
 use crate::circuit::EdgeMask;
-use crate::dataset::TokenPair;
 use crate::graph::Graph;
-use crate::measure::batch::{Prefix, batches};
+use crate::measure::batch::batches;
 use crate::measure::circuit::{Kept, Setting};
+use crate::measure::constants::{Constants, ablated, prefix_under};
 use crate::measure::memory::{MemoryError, Sizes, halving};
 use crate::measure::sources::Activations;
 use crate::measure::{Batch, metric};
 use crate::metric::MetricKind;
 use crate::model::spec::Layer;
 use crate::model::{Model, Past};
+use crate::score::Problem;
 use std::cell::{Cell, RefCell};
 use tch::{Kind, Tensor};
 
@@ -20,6 +21,7 @@ pub struct Bench<'a> {
     model: &'a Model,
     graph: &'a Graph,
     metric: MetricKind,
+    constants: Option<&'a Constants>,
     division: Division,
     clean: Outcome,
     ablated: Outcome,
@@ -36,10 +38,10 @@ struct Prepared {
     reference: Tensor, // clean log-probabilities [batch, vocab]
 }
 
-/// The corrupt run of a batch.
+/// The ablated run of a batch.
 struct Recorded {
     past: Option<Past>,
-    corrupt: Activations,
+    ablated: Activations,
     /// What the sources wrote, `[source, batch · pos · d_model]`, where there is room for it.
     written: Option<Tensor>,
 }
@@ -85,22 +87,17 @@ pub fn mean(values: &[f64]) -> f64 {
 }
 
 impl<'a> Bench<'a> {
-    /// Runs the clean and the corrupt prompts of all pairs, in no more than `memory` bytes, weights included.
+    /// Runs the model on the clean prompts of all pairs, whole and with everything ablated, in no more than the memory of the
+    /// problem. How a method divides the problem has no say here.
     ///
     /// # Errors
     /// [`MemoryError`] when that is not enough for one pair at a time, or the device has less.
-    pub fn new(
-        model: &'a Model,
-        graph: &'a Graph,
-        metric: MetricKind,
-        pairs: &[TokenPair],
-        prefix: Prefix,
-        memory: usize,
-    ) -> Result<Bench<'a>, MemoryError> {
+    pub fn new(problem: &Problem<'a>) -> Result<Bench<'a>, MemoryError> {
         let _no_grad = tch::no_grad_guard();
-        let sizes = Sizes::new(model, graph.dimensions, pairs, prefix);
-        let division = division::divide(&sizes, pairs.len(), memory, model.device)?;
-        let (mut clean, mut ablated) = (Outcome::of(pairs.len()), Outcome::of(pairs.len()));
+        let &Problem { model, graph, metric, pairs, constants, .. } = problem;
+        let prefix = prefix_under(constants, problem.prefix);
+        let division = Bench::division_of(problem)?;
+        let (mut clean, mut nothing) = (Outcome::of(pairs.len()), Outcome::of(pairs.len()));
         let mut prepared = Vec::new();
         let smaller = Cell::new(None);
         halving(
@@ -113,20 +110,40 @@ impl<'a> Bench<'a> {
             |batch| {
                 let past = batch.past(model);
                 let clean = Activations::record(model, &batch.clean, past.as_ref()).logits; // [batch, vocab]
-                let corrupt = Activations::record(model, &batch.corrupt, past.as_ref());
+                let ablated = ablated(model, batch, past.as_ref(), constants);
                 let reference = clean.log_softmax(-1, None::<Kind>); // [batch, vocab]
-                let outcomes = [&clean, &corrupt.logits].map(|logits| measure(metric, logits, batch, &reference));
-                let written = (division.keep == Keep::Written).then(|| corrupt.written(model, graph.dimensions));
-                let recorded = (division.keep != Keep::Nothing).then_some(Recorded { past, corrupt, written });
+                let outcomes = [&clean, &ablated.logits].map(|logits| measure(metric, logits, batch, &reference));
+                let written = (division.keep == Keep::Written).then(|| ablated.written(model, graph.dimensions));
+                let recorded = (division.keep != Keep::Nothing).then_some(Recorded { past, ablated, written });
                 (outcomes, recorded, reference)
             },
-            |batch, ([of_clean, of_corrupt], recorded, reference)| {
+            |batch, ([of_clean, of_ablated], recorded, reference)| {
                 clean.fill(&batch, &of_clean);
-                ablated.fill(&batch, &of_corrupt);
+                nothing.fill(&batch, &of_ablated);
                 prepared.push(Prepared { batch, recorded, reference });
             },
         )?;
-        Ok(Bench { model, graph, metric, division, clean, ablated, prepared: RefCell::new(prepared), smaller })
+        Ok(Bench {
+            model,
+            graph,
+            metric,
+            constants,
+            division,
+            clean,
+            ablated: nothing,
+            prepared: RefCell::new(prepared),
+            smaller,
+        })
+    }
+
+    /// How the pairs of a problem would be divided.
+    ///
+    /// # Errors
+    /// [`MemoryError`] when the problem's memory is not enough for one pair at a time.
+    pub fn division_of(problem: &Problem) -> Result<Division, MemoryError> {
+        let Problem { model, graph, pairs, memory, .. } = *problem;
+        let sizes = Sizes::new(model, graph.dimensions, pairs, prefix_under(problem.constants, problem.prefix));
+        division::divide(&sizes, pairs.len(), memory, model.device)
     }
 
     /// How the pairs are divided.
@@ -144,7 +161,7 @@ impl<'a> Bench<'a> {
         &self.clean
     }
 
-    /// The model on the corrupt prompts: everything ablated.
+    /// The model with everything ablated: under `counterfactual` the model on the corrupt prompts.
     pub fn ablated(&self) -> &Outcome {
         &self.ablated
     }
@@ -186,8 +203,8 @@ impl<'a> Bench<'a> {
             Some(recorded) => recorded,
             None => {
                 let past = batch.past(model);
-                let corrupt = Activations::record(model, &batch.corrupt, past.as_ref());
-                anew = Recorded { past, corrupt, written: None };
+                let ablated = ablated(model, batch, past.as_ref(), self.constants);
+                anew = Recorded { past, ablated, written: None };
                 &anew
             }
         };
@@ -196,7 +213,7 @@ impl<'a> Bench<'a> {
             dimensions: self.graph.dimensions,
             batch,
             past: recorded.past.as_ref(),
-            corrupt: &recorded.corrupt,
+            corrupt: &recorded.ablated,
             written: recorded.written.as_ref(),
         };
         let logits = setting.logits(kept); // [batch, vocab]
@@ -230,7 +247,7 @@ impl Prepared {
                     keys: past.keys.iter().map(rows).collect(),
                     values: past.values.iter().map(rows).collect(),
                 }),
-                corrupt: recorded.corrupt.rows(first, count),
+                ablated: recorded.ablated.rows(first, count),
                 // There is no room for it any more; each circuit computes it.
                 written: None,
             });

@@ -180,6 +180,23 @@ impl<'a> Sizes<'a> {
         self.bytes(kept + circuits + widened_block.max(widened_head))
     }
 
+    /// How many pairs optimal constants are fitted on at once: as many as keep the graphs of all heads of a layer within
+    /// 1 GiB, and all of it within `limit` bytes.
+    ///
+    /// # Errors
+    /// [`MemoryError::Limit`] when a single pair takes more.
+    pub(crate) fn pairs_of_optimal(&self, limit: usize) -> Result<usize, MemoryError> {
+        let Spec { heads, vocab_out, layers, .. } = *self.spec;
+        let [widened_block, widened_head] = self.widened_matrices();
+        let of_pair = self.length * (heads * self.graph() * layers + self.recorded()) + 5 * heads * vocab_out;
+        let peak = |pairs: usize| self.bytes(pairs * of_pair + layers * widened_block + widened_head);
+        let fast = (1 << 30) / (of_pair * self.number).max(1);
+        match (1..=fast.max(1)).rev().find(|&pairs| peak(pairs) <= limit) {
+            Some(pairs) => Ok(pairs),
+            None => Err(MemoryError::Limit { least: peak(1), limit }),
+        }
+    }
+
     /// Numbers of the rows that exact patching runs side by side.
     fn side_by_side(&self) -> usize {
         let Spec { d_model, heads, .. } = *self.spec;

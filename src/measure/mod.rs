@@ -2,8 +2,11 @@
 
 pub mod batch;
 pub mod circuit;
+pub mod constants;
 pub mod memory;
 pub mod metric;
+mod optimal;
 pub mod sources;
 
 pub use batch::{Batch, batches};
+pub use constants::Constants;

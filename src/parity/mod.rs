@@ -20,7 +20,6 @@ use crate::eval::Bench;
 use crate::graph::scores::Scores;
 use crate::graph::{Dimensions, Graph, KvSlots};
 use crate::intervene::slice::site_name;
-use crate::measure::batch::Prefix;
 use crate::metric::MetricKind;
 use crate::model::site::Site;
 use crate::model::tap::{NoTap, Tap};
@@ -131,7 +130,7 @@ impl Comparison<'_> {
                 rows.push(self.edges(name, &graph, &found, expected)?);
             }
             let Some(circuits) = circuits else { continue };
-            let bench = Bench::new(model, &graph, metric, &self.dataset.pairs, Prefix::Shared, usize::MAX)?;
+            let bench = Bench::new(&problem)?;
             let (mut counts, mut metrics) = ((vec![], vec![]), (vec![], vec![]));
             for (taken, (left, metric)) in circuits {
                 if taken.parse().is_ok_and(|taken| cuts_a_tie(&graph, &found, taken)) {

@@ -20,6 +20,7 @@ use crate::graph::mask::EdgeMask;
 use crate::graph::{Destination, Edge, Graph, Slot, Source};
 use crate::measure::batch::Batch;
 use crate::measure::circuit::{Kept, Setting, Variants};
+use crate::measure::constants::ablated;
 use crate::measure::memory::{Needs, circuit_rows_side_by_side};
 use crate::measure::metric::{self, divergence};
 use crate::measure::sources::Activations;
@@ -162,7 +163,7 @@ impl Prepared {
         let (model, dimensions) = (problem.model, problem.graph.dimensions);
         let past = batch.past(model);
         let clean = Activations::record(model, &batch.clean, past.as_ref());
-        let corrupt = Activations::record(model, &batch.corrupt, past.as_ref());
+        let corrupt = ablated(model, &batch, past.as_ref(), problem.constants);
         Prepared {
             written: corrupt.written(model, dimensions),
             differences: clean.written_minus(&corrupt, model, dimensions),

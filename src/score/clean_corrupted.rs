@@ -12,6 +12,7 @@ use super::contract::contract;
 use super::gradient::{Replace, gradients_and_record};
 use super::method::{Listing, Scorer, Work};
 use super::state::{Ledger, Stopped};
+use crate::ablation::Ablation;
 use crate::graph::Graph;
 use crate::measure::memory::Needs;
 use crate::model::site::Site;
@@ -35,6 +36,11 @@ impl Scorer for CleanCorrupted {
 
     fn needs(&self) -> Needs {
         Needs { passes: 2, differences_last: true }
+    }
+
+    fn ablations(&self) -> &'static [Ablation] {
+        // With constants in the place of all sources, no gradient passes through any of them.
+        &[Ablation::Counterfactual]
     }
 
     fn work(&self, _: &Graph) -> Work {

@@ -15,7 +15,6 @@ use super::method::{Listing, Scorer, Work};
 use super::state::{Ledger, Stopped};
 use crate::graph::Graph;
 use crate::measure::memory::Needs;
-use crate::measure::sources::Activations;
 use crate::model::tap::NoTap;
 use ndarray::Array2;
 
@@ -44,7 +43,6 @@ impl Scorer for Eap {
     fn score_batch(&self, run: &Run, _: &mut Ledger) -> Result<Array2<f64>, Stopped> {
         let (model, dimensions) = (run.problem.model, run.problem.graph.dimensions);
         let (gradients, clean) = gradients_and_record(run, None, &mut NoTap);
-        let corrupt = Activations::record(model, &run.batch.corrupt, run.past);
-        Ok(contract(run, &clean.written_minus(&corrupt, model, dimensions), &[gradients]))
+        Ok(contract(run, &clean.written_minus(&run.ablated(), model, dimensions), &[gradients]))
     }
 }

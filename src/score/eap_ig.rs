@@ -1,7 +1,8 @@
 //! Edge attribution patching with integrated gradients over the input embeddings.
 //!
 //! score(u→v) = Σ over positions of (a_clean[u] − a_corrupt[u]) · (1/m) Σ_k ∂m/∂x_v at embeddings z' + (k/m)(z − z'),
-//! z the clean and z' the corrupt token embeddings.
+//! z the clean and z' the corrupt token embeddings (under other ablations than `counterfactual`, z' is what `input` then
+//! writes; the points are then no runs of corrupt prompts, and the other sources are not ablated in them).
 //!
 //! Paper: Hanna, Pezzelle and Belinkov, "Have Faith in Faithfulness", arXiv:2403.17806.
 //! Cost: 1 + m forward passes and m backward a batch (the corrupt run is one of the points); the contraction is done once, on the averaged gradients.
@@ -13,6 +14,7 @@ use super::gradient::{Replace, entering, gradients, gradients_and_record};
 use super::method::{Listing, Scorer, Work};
 use super::state::{Ledger, Stopped};
 use crate::graph::Graph;
+use crate::measure::constants::ablated_embedding;
 use crate::measure::memory::Needs;
 use crate::measure::sources::Activations;
 use crate::model::site::Site;
@@ -82,10 +84,10 @@ impl Scorer for Options {
         let (model, dimensions) = (run.problem.model, run.problem.graph.dimensions);
         let clean = Activations::record(model, &run.batch.clean, run.past);
         let reference = clean.logits.log_softmax(-1, None::<Kind>); // [batch, vocab]
-        let corrupt = tch::no_grad(|| model.embed_tokens(&run.batch.corrupt)); // [batch, pos, d_model]
+        let ablated = ablated_embedding(model, run.batch, run.problem.constants); // [batch, pos, d_model]
         let at = |k: usize| {
             let share = k as f64 / self.steps as f64;
-            let value = &corrupt + (&clean.embedding - &corrupt) * share; // [batch, pos, d_model]
+            let value = &ablated + (&clean.embedding - &ablated) * share; // [batch, pos, d_model]
             Replace { site: Site::TokenEmbedding, value }
         };
         let first = match self.endpoints {
@@ -101,7 +103,7 @@ impl Scorer for Options {
             let mut passes = Vec::new();
             for &k in chunks[chunk] {
                 let mut edit = at(k);
-                if k == 0 {
+                if k == 0 && run.problem.constants.is_none() {
                     // The first point is the corrupt run itself.
                     let (gradients, corrupt) = gradients_and_record(run, Some(&reference), &mut edit);
                     passes.push(gradients);
@@ -110,7 +112,7 @@ impl Scorer for Options {
                     passes.push(gradients(run, &entering(run, &mut edit), Some(&reference), &mut edit));
                 }
             }
-            let recorded = || against(&Activations::record(model, &run.batch.corrupt, run.past));
+            let recorded = || against(&run.ablated());
             let differences = differences.get_or_insert_with(recorded);
             sums.scaled_add(passes.len() as f64, &contract(run, differences, &passes));
         })?;

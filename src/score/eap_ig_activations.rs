@@ -71,14 +71,14 @@ impl Scorer for Options {
     fn score_batch(&self, run: &Run, ledger: &mut Ledger) -> Result<Array2<f64>, Stopped> {
         let (model, dimensions) = (run.problem.model, run.problem.graph.dimensions);
         let clean = Activations::record(model, &run.batch.clean, run.past);
-        let corrupt = Activations::record(model, &run.batch.corrupt, run.past);
+        let ablated = run.ablated();
         let reference = clean.logits.log_softmax(-1, None::<Kind>); // [batch, vocab]
-        let differences = clean.written_minus(&corrupt, model, dimensions); // [source, batch · pos · d_model]
-        let points: Vec<(Site, Tensor)> = groups(&clean, &corrupt)
+        let differences = clean.written_minus(&ablated, model, dimensions); // [source, batch · pos · d_model]
+        let points: Vec<(Site, Tensor)> = groups(&clean, &ablated)
             .into_iter()
-            .flat_map(|(site, [clean, corrupt])| {
+            .flat_map(|(site, [clean, ablated])| {
                 let steps = self.steps;
-                (1..=steps).map(move |k| (site, corrupt + (clean - corrupt) * (k as f64 / steps as f64)))
+                (1..=steps).map(move |k| (site, ablated + (clean - ablated) * (k as f64 / steps as f64)))
             })
             .collect();
         let chunks: Vec<&[(Site, Tensor)]> = points.chunks(run.passes).collect();
@@ -96,13 +96,13 @@ impl Scorer for Options {
     }
 }
 
-/// What each group writes, clean and corrupt. Heads are kept before W_O, which is linear.
-fn groups<'a>(clean: &'a Activations, corrupt: &'a Activations) -> Vec<(Site, [&'a Tensor; 2])> {
-    let mut groups = vec![(Site::TokenEmbedding, [&clean.embedding, &corrupt.embedding])];
+/// What each group writes, clean and ablated. Heads are kept before W_O, which is linear.
+fn groups<'a>(clean: &'a Activations, ablated: &'a Activations) -> Vec<(Site, [&'a Tensor; 2])> {
+    let mut groups = vec![(Site::TokenEmbedding, [&clean.embedding, &ablated.embedding])];
     for layer in 0..clean.z.len() {
-        groups.push((Site::Z(Layer(layer)), [&clean.z[layer], &corrupt.z[layer]]));
-        if let (Some(clean), Some(corrupt)) = (clean.mlp.get(layer), corrupt.mlp.get(layer)) {
-            groups.push((Site::MlpOut(Layer(layer)), [clean, corrupt]));
+        groups.push((Site::Z(Layer(layer)), [&clean.z[layer], &ablated.z[layer]]));
+        if let (Some(clean), Some(ablated)) = (clean.mlp.get(layer), ablated.mlp.get(layer)) {
+            groups.push((Site::MlpOut(Layer(layer)), [clean, ablated]));
         }
     }
     groups

@@ -1,7 +1,8 @@
 //! Why edges cannot be scored.
 
-use super::method::METHODS;
+use super::method::{METHODS, Method, Settings};
 use super::state::Stopped;
+use crate::ablation::Ablation;
 use crate::error::{Hint, nearest};
 use crate::measure::memory::MemoryError;
 use crate::metric::MetricKind;
@@ -22,6 +23,8 @@ pub enum ScoreError {
     NotOfPairs { method: &'static str },
     #[error("{method} takes from 1 to {MOST_STEPS} steps, and {steps} are asked for")]
     Steps { method: &'static str, steps: usize },
+    #[error("method `{method}` does not work with ablation `{ablation}`")]
+    Ablation { method: &'static str, ablation: Ablation },
     #[error(transparent)]
     Stopped(#[from] Stopped),
     #[error(transparent)]
@@ -35,6 +38,12 @@ fn weights_at_fault(weights: &[String]) -> String {
         [] => String::new(),
         weights => format!(": neither are all weights in {}", weights.join(", ")),
     }
+}
+
+/// The names of the methods that can ablate so.
+fn methods_with(ablation: Ablation) -> Vec<&'static str> {
+    let all = Method::all(&Settings::default());
+    all.iter().filter(|method| method.check_ablation(ablation).is_ok()).map(Method::name).collect()
 }
 
 impl Hint for ScoreError {
@@ -53,6 +62,7 @@ impl Hint for ScoreError {
             ScoreError::NotFinite { .. } => "fetch the model again".into(),
             ScoreError::NoGradient { .. } => "take `--method exact`, or a task with another metric".into(),
             ScoreError::NotOfPairs { .. } => "leave --per-pair and --shard out, or take another method".into(),
+            ScoreError::Ablation { ablation, .. } => format!("these do: {}", methods_with(*ablation).join(", ")),
             ScoreError::NoPairs => "ask for more with --pairs".into(),
             ScoreError::Steps { .. } => "the papers take 5".into(),
         })

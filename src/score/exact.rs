@@ -94,11 +94,11 @@ fn score_batch(run: &Run, ledger: &mut Ledger) -> Result<Array2<f64>, Stopped> {
     let _no_grad = tch::no_grad_guard();
     let (model, graph, batch) = (run.problem.model, run.problem.graph, run.batch);
     let clean = Activations::record(model, &batch.clean, run.past);
-    let corrupt = Activations::record(model, &batch.corrupt, run.past);
     let reference = clean.logits.log_softmax(-1, None::<Kind>); // [batch, vocab]
     let whole = run.metric(&clean.logits, Some(&reference)); // [batch]
     let (rows, pos) = (batch.clean.size()[0], batch.clean.size()[1]);
-    let missing = clean.replaced_by(&corrupt, model, graph.dimensions).view([graph.sources() as i64, rows, pos, -1]); // [source, batch, pos, d_model]
+    let missing =
+        clean.replaced_by(&run.ablated(), model, graph.dimensions).view([graph.sources() as i64, rows, pos, -1]); // [source, batch, pos, d_model]
     let at_once = (rows_side_by_side(&model.spec) / (rows * pos) as usize).max(1);
     ledger.steps(graph.destinations(), |column, sums| {
         let slot = graph.slot(Destination(column));

@@ -4,6 +4,7 @@ use super::state::{Ledger, Stopped};
 use super::{
     Problem, Run, ScoreError, acdc, clean_corrupted, eap, eap_ig, eap_ig_activations, exact, ifr, random, relp,
 };
+use crate::ablation::Ablation;
 use crate::measure::Batch;
 use crate::measure::memory::Needs;
 use crate::model::Rules;
@@ -105,6 +106,11 @@ pub(super) trait Scorer {
         (graph.sources(), graph.destinations())
     }
 
+    /// What sources that are ablated can carry.
+    fn ablations(&self) -> &'static [Ablation] {
+        &Ablation::ALL
+    }
+
     /// Whether the metric is differentiated.
     fn uses_gradients(&self) -> bool {
         true
@@ -160,8 +166,16 @@ impl Method {
     /// # Errors
     /// [`ScoreError::UnknownMethod`].
     pub fn parse(name: &str, settings: &Settings) -> Result<Method, ScoreError> {
+        Method::all(settings)
+            .into_iter()
+            .find(|method| method.name() == name)
+            .ok_or_else(|| ScoreError::UnknownMethod(name.to_owned()))
+    }
+
+    /// Every method, in the order of [`METHODS`].
+    pub fn all(settings: &Settings) -> Vec<Method> {
         let &Settings { steps, endpoints, seed, rules, ref acdc } = settings;
-        let methods = [
+        vec![
             Method::Eap,
             Method::EapIg(eap_ig::Options { steps, endpoints }),
             Method::EapIgActivations(eap_ig_activations::Options { steps }),
@@ -171,11 +185,18 @@ impl Method {
             Method::Acdc(acdc.clone()),
             Method::Ifr,
             Method::Random(random::Options { seed }),
-        ];
-        methods
-            .into_iter()
-            .find(|method| method.name() == name)
-            .ok_or_else(|| ScoreError::UnknownMethod(name.to_owned()))
+        ]
+    }
+
+    /// Refuses what the method cannot ablate with.
+    ///
+    /// # Errors
+    /// [`ScoreError::Ablation`].
+    pub fn check_ablation(&self, ablation: Ablation) -> Result<(), ScoreError> {
+        match self.scorer().ablations().contains(&ablation) {
+            true => Ok(()),
+            false => Err(ScoreError::Ablation { method: self.name(), ablation }),
+        }
     }
 
     pub(super) fn scorer(&self) -> &dyn Scorer {

@@ -22,11 +22,14 @@ pub mod random;
 pub mod relp;
 mod state;
 
+use crate::ablation::Ablation;
 use crate::dataset::TokenPair;
 use crate::graph::Graph;
 use crate::graph::scores::Scores;
 use crate::measure::batch::{Prefix, Rows, group};
+use crate::measure::constants::{Constants, ablated, prefix_under};
 use crate::measure::memory::{Division, MemoryError, Sizes, out_of_memory};
+use crate::measure::sources::Activations;
 use crate::measure::{Batch, metric};
 use crate::metric::MetricKind;
 use crate::model::{Model, Pass, Past, Rules};
@@ -37,7 +40,8 @@ pub use state::{Begun, State, Watch};
 use state::{Ledger, Stopped};
 use tch::Tensor;
 
-/// What a method works on.
+/// What a method works on, and what circuits are run on.
+#[derive(Clone, Copy)]
 pub struct Problem<'a> {
     pub model: &'a Model,
     pub graph: &'a Graph,
@@ -52,6 +56,8 @@ pub struct Problem<'a> {
     pub stretch: Option<usize>,
     /// Whether the scores of every pair are kept too. Methods add up over a batch, so that batches are then single pairs.
     pub per_pair: bool,
+    /// What ablated sources write; without it, what they write on the corrupt prompts.
+    pub constants: Option<&'a Constants>,
 }
 
 impl<'a> Problem<'a> {
@@ -67,6 +73,7 @@ impl<'a> Problem<'a> {
             memory: usize::MAX,
             stretch: None,
             per_pair: false,
+            constants: None,
         }
     }
 
@@ -91,7 +98,8 @@ impl<'a> Problem<'a> {
 
     /// How the common start of prompts is run for a method.
     fn prefix_for(&self, method: &Method) -> Prefix {
-        if method.scorer().every_position() { Prefix::Recomputed } else { self.prefix }
+        let prefix = prefix_under(self.constants, self.prefix);
+        if method.scorer().every_position() { Prefix::Recomputed } else { prefix }
     }
 
     /// The pairs in batches of at most `largest`.
@@ -111,6 +119,7 @@ impl<'a> Problem<'a> {
         if let Some(steps) = method.scorer().steps().filter(|steps| !(1..=error::MOST_STEPS).contains(steps)) {
             return Err(ScoreError::Steps { method: method.name(), steps });
         }
+        method.check_ablation(self.constants.map_or(Ablation::Counterfactual, |constants| constants.ablation))?;
         if self.per_pair && !method.adds_up() {
             return Err(ScoreError::NotOfPairs { method: method.name() });
         }
@@ -219,6 +228,11 @@ impl<'a> Run<'a> {
     /// A pass over what follows the prefix.
     fn pass(&self) -> Pass<'_> {
         Pass { rules: self.rules, ..Pass::after(self.past) }
+    }
+
+    /// What the sources write, and the destinations read, when everything is ablated.
+    fn ablated(&self) -> Activations {
+        ablated(self.problem.model, self.batch, self.past, self.problem.constants)
     }
 
     /// The metric of each row from last-position logits `[batch, vocab]`: `[batch]`.
