@@ -4,6 +4,9 @@
 
 #![cfg(feature = "torch")]
 
+mod fixtures;
+
+use fixtures::{Case, with_each, with_each_in};
 use penjing::circuit::EdgeMask;
 use penjing::dataset::TokenPair;
 use penjing::eval::Bench;
@@ -18,49 +21,12 @@ use penjing::metric::MetricKind;
 use penjing::model::site::Site;
 use penjing::model::spec::Head;
 use penjing::model::tap::{NoTap, Tap};
-use penjing::model::{Dtype, LoadOptions, Loaded, Pass, Rules, Start, load_with};
+use penjing::model::{Dtype, Pass, Rules, Start};
 use penjing::parity;
 use penjing::score::{Method, Problem, eap_ig, eap_ig_activations, relp, score};
-use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
 
 const METRIC: MetricKind = MetricKind::LogitDifference;
-
-/// A model of the fixtures with its pairs.
-struct Case {
-    name: String,
-    folder: PathBuf,
-    loaded: Loaded,
-    pairs: Vec<TokenPair>,
-}
-
-/// Calls `check` with every model of the fixtures, in f32.
-fn with_each(check: impl Fn(&Case)) {
-    with_each_in(Dtype::F32, check);
-}
-
-/// In f64 what should be equal is equal to many digits, so that rounding hides no mistake.
-fn with_each_in(dtype: Dtype, check: impl Fn(&Case)) {
-    // Tests run side by side: libtorch's operations must not each open a pool of threads as well.
-    tch::set_num_threads(1);
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
-    let mut count = 0;
-    for group in ["families", "research"] {
-        let mut folders: Vec<_> =
-            std::fs::read_dir(data.join(group)).unwrap().map(|entry| entry.unwrap().path()).collect();
-        folders.sort();
-        for folder in folders.into_iter().filter(|folder| folder.is_dir()) {
-            let name = folder.file_name().unwrap().to_string_lossy().into_owned();
-            let options = LoadOptions { dtype, ..LoadOptions::default() };
-            let loaded =
-                load_with(folder.to_str().unwrap(), &options).unwrap_or_else(|error| panic!("{name}: {error}"));
-            let pairs = parity::pairs(&folder, &loaded).unwrap_or_else(|error| panic!("{name}: {error}")).pairs;
-            check(&Case { name, folder, loaded, pairs });
-            count += 1;
-        }
-    }
-    assert_eq!(count, 29, "a fixture is missing");
-}
 
 fn graph(case: &Case, kv: KvSlots) -> Graph {
     Graph::new(Dimensions::of(&case.loaded.model.spec, kv))

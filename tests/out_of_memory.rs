@@ -7,7 +7,6 @@ use penjing::circuit::EdgeMask;
 use penjing::dataset::TokenPair;
 use penjing::eval::Bench;
 use penjing::graph::{Dimensions, Graph, KvSlots};
-use penjing::measure::batch::Prefix;
 use penjing::measure::memory::is_out_of_memory;
 use penjing::metric::MetricKind;
 use penjing::model::Model;

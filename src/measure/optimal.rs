@@ -25,7 +25,7 @@ use crate::model::{Model, Pass, Start};
 use tch::{Kind, Tensor};
 
 /// Steps of the descent.
-const STEPS: usize = 60;
+const STEPS: usize = 120;
 
 /// The first step, as a share of the source's standard deviation.
 const RATE: f64 = 0.2;
@@ -33,8 +33,8 @@ const RATE: f64 = 0.2;
 /// How slowly Adam's moments decay.
 const DECAYS: [f64; 2] = [0.9, 0.99];
 
-/// Pairs of a step, at most.
-const PAIRS: usize = 16;
+/// Pairs of a step, at least, if there are so many.
+const PAIRS: usize = 32;
 
 /// The optimal constants for the clean prompts of `pairs`, from their means `start`, of a single row each.
 ///
@@ -49,7 +49,8 @@ pub(super) fn fit(
     progress: &mut dyn FnMut(f64),
 ) -> Result<Constants, MemoryError> {
     let sizes = Sizes::new(model, dimensions, pairs, Prefix::Recomputed);
-    let batches = group(model, pairs, sizes.pairs_of_optimal(memory)?.min(PAIRS), Prefix::Recomputed);
+    let batches = group(model, pairs, sizes.pairs_of_optimal(memory)?, Prefix::Recomputed);
+    let parts = parts(&batches);
     let mut sources = Side::all(&start);
     let measure = |rows: &[Rows], sources: &[Side], done: &mut dyn FnMut(Vec<Measured>)| {
         let work = |rows: &Rows| {
@@ -65,9 +66,8 @@ pub(super) fn fit(
     let tokens: usize = pairs.iter().map(TokenPair::len).sum();
     for step in 0..STEPS {
         progress(step as f64 / STEPS as f64);
-        let batch = &batches[step % batches.len()];
         let mut found = Vec::new();
-        measure(std::slice::from_ref(batch), &sources, &mut |measured| add(&mut found, measured))?;
+        measure(parts[step % parts.len()], &sources, &mut |measured| add(&mut found, measured))?;
         for ((side, found), of_mean) in sources.iter_mut().zip(found).zip(&of_mean) {
             let deviation = (&of_mean.squares / (tokens * side.now.size()[1] as usize) as f64).sqrt(); // [source, 1]
             side.step(&found.gradient, &deviation, step);
@@ -82,6 +82,26 @@ pub(super) fn fit(
     }
     progress(1.0);
     Ok(best)
+}
+
+/// Batches in parts of about [`PAIRS`] pairs.
+fn parts(batches: &[Rows]) -> Vec<&[Rows]> {
+    let pairs: usize = batches.iter().map(|rows| rows.indices.len()).sum();
+    let parts = (pairs / PAIRS).max(1);
+    let (mut taken, mut rest, mut found) = (0, batches, Vec::new());
+    for part in 1..=parts {
+        let mut count = 0;
+        while count < rest.len() && (taken < part * pairs / parts || part == parts) {
+            taken += rest[count].indices.len();
+            count += 1;
+        }
+        let (these, others) = rest.split_at(count);
+        rest = others;
+        if !these.is_empty() {
+            found.push(these);
+        }
+    }
+    found
 }
 
 /// Sources whose constants are fitted side by side: the heads of a layer, an MLP, or the input.
