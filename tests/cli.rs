@@ -121,6 +121,45 @@ fn evaluation_takes_prompts_as_discovery_did() {
     assert!((with_token - found).abs() > 0.01, "{with_token} with the token, {found} without");
 }
 
+/// Runs a command that prints a document.
+#[track_caller]
+fn document(folder: &Path, arguments: &[&str]) -> Value {
+    let output = penjing(folder).args(arguments).arg("--json").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Means come from the pairs that were scored on, whoever measures, and in whatever parts they were scored.
+#[test]
+fn ablations_are_the_same_in_every_command() {
+    let folder = tempdir().unwrap();
+    let folder = folder.path();
+    let task = ["ioi", "--model", "toy-2l", "--pairs", "16", "--ablation", "mean"];
+    let discover = [&["discover"], &task[..], &["--edges", "30", "--evidence-pairs", "16", "--out", "found"]].concat();
+    let found = document(folder, &discover);
+    assert_eq!(found["ablation"], "mean");
+    let evaluate = ["evaluate", "found/circuit.json", "--pairs", "16", "--seed", "0"];
+    let measured = document(folder, &evaluate);
+    let zero = document(folder, &[&evaluate[..], &["--ablation", "zero"]].concat());
+    for number in ["metric_ablated", "metric_circuit", "faithfulness", "completeness"] {
+        assert_eq!(measured[number], found[number], "{number}");
+        assert_ne!(zero[number], found[number], "{number}");
+    }
+    let scores = |out: &str| -> Value {
+        serde_json::from_slice(&std::fs::read(folder.join(out).join("scores.json")).unwrap()).unwrap()
+    };
+    for shard in ["0/2", "1/2"] {
+        document(folder, &[&["score"], &task[..], &["--shard", shard, "--out", "parts"]].concat());
+    }
+    document(folder, &["merge", "parts"]);
+    let (whole, parts) = (scores("found"), scores("parts"));
+    assert_eq!(parts["provenance"]["ablation"], "mean");
+    for (name, score) in whole["scores"].as_object().unwrap() {
+        let [whole, parts] = [score, &parts["scores"][name]].map(|score| score.as_f64().unwrap());
+        assert!((whole - parts).abs() < 1e-5, "{name}: {whole}, {parts}");
+    }
+}
+
 #[test]
 fn bad_usage_is_refused_with_a_hint() {
     let folder = tempdir().unwrap();
@@ -136,6 +175,9 @@ fn bad_usage_is_refused_with_a_hint() {
     refuses(&folder, &discover(&["--method", "relp", "--rules", "none,ln"]), &["--rules none", "hint: "]);
     refuses(&folder, &["score", "ioi", "--method", "acdc", "--shard", "0/2"], &["acdc", "together", "hint: "]);
     refuses(&folder, &["score", "ioi", "--method", "acdc", "--per-pair"], &["acdc", "together", "hint: "]);
+    refuses(&folder, &discover(&["--ablation", "means"]), &["'means'", "mean-positional", "'mean'"]);
+    let both = ["--ablation", "zero", "--method", "clean-corrupted"];
+    refuses(&folder, &discover(&both), &["`clean-corrupted`", "`zero`", "hint: these do: eap, eap-ig, "]);
     refuses(&folder, &discover(&["--pairs", "0"]), &["--pairs 0", "hint: "]);
     refuses(&folder, &discover(&["--pairs", "100000000"]), &["100000000", "hint: "]);
     refuses(&folder, &discover(&["--out", "/proc/none"]), &["/proc/none"]);
