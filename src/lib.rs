@@ -43,6 +43,7 @@ pub mod render;
 #[cfg(feature = "torch")]
 pub mod score;
 pub mod shard;
+pub mod spans;
 pub mod task;
 pub mod tokenizer;
 

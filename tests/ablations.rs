@@ -5,7 +5,7 @@
 
 mod fixtures;
 
-use fixtures::{Case, with_each_in};
+use fixtures::{Case, Leaf, alone, with_each_in};
 use penjing::ablation::Ablation;
 use penjing::circuit::EdgeMask;
 use penjing::dataset::TokenPair;
@@ -13,7 +13,7 @@ use penjing::error::Hint;
 use penjing::eval::Bench;
 use penjing::graph::{Dimensions, Edge, Graph, KvSlots, Node, Source};
 use penjing::measure::Constants;
-use penjing::measure::batch::{Batch, Prefix, batches};
+use penjing::measure::batch::Batch;
 use penjing::measure::metric::{divergence, per_pair};
 use penjing::metric::MetricKind;
 use penjing::model::site::Site;
@@ -35,11 +35,6 @@ fn problem<'a>(case: &'a Case, graph: &'a Graph, constants: &'a Constants) -> Pr
 
 fn constants(case: &Case, graph: &Graph, pairs: &[TokenPair], ablation: Ablation) -> Constants {
     Constants::of(ablation, &case.loaded.model, graph.dimensions, pairs, usize::MAX, &mut |_| ()).unwrap().unwrap()
-}
-
-/// One pair as a batch.
-fn alone(case: &Case, pair: &TokenPair) -> Batch {
-    batches(&case.loaded.model, std::slice::from_ref(pair), 1, Prefix::Recomputed).remove(0)
 }
 
 /// Where sources write.
@@ -178,28 +173,6 @@ fn circuits_ablate_by_definition() {
         }
     });
     assert!(beyond.get() > 0, "no fixture has prompts of different length");
-}
-
-/// Makes what one source writes a leaf that gradients are taken for.
-struct Leaf<'a, T: Tap> {
-    site: Site,
-    leaf: Tensor,
-    before: &'a mut T,
-}
-
-impl<T: Tap> Tap for Leaf<'_, T> {
-    fn wants(&self, site: Site) -> bool {
-        site == self.site || self.before.wants(site)
-    }
-
-    fn at(&mut self, site: Site, value: Tensor) -> Tensor {
-        let value = if self.before.wants(site) { self.before.at(site, value) } else { value };
-        if site != self.site {
-            return value;
-        }
-        self.leaf = value.detach().set_requires_grad(true);
-        self.leaf.shallow_clone()
-    }
 }
 
 /// The derivative of the metric along `difference` `[1, pos, ..]` at what is written at a site, in a run with a tap.

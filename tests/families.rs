@@ -6,7 +6,7 @@
 
 mod fixtures;
 
-use fixtures::{Case, with_each, with_each_in};
+use fixtures::{Case, Leaf, with_each, with_each_in};
 use penjing::circuit::EdgeMask;
 use penjing::dataset::TokenPair;
 use penjing::eval::Bench;
@@ -222,20 +222,6 @@ fn a_native_slot_scores_the_sum_of_the_heads_that_share_it() {
 
 const ALL_RULES: Rules = Rules { norms: true, activations: true, products: true, patterns: true };
 
-/// Makes the embedding a leaf that requires gradients.
-struct Leaf(Tensor); // [batch, pos, d_model]
-
-impl Tap for Leaf {
-    fn wants(&self, site: Site) -> bool {
-        site == Site::TokenEmbedding
-    }
-
-    fn at(&mut self, _: Site, value: Tensor) -> Tensor {
-        self.0 = value.detach().set_requires_grad(true);
-        self.0.shallow_clone()
-    }
-}
-
 /// Every way from the input to the logits leaves it by one edge, so the scores of its edges add up to the derivative along
 /// the difference of the embeddings; and rules change no value, only derivatives.
 #[test]
@@ -251,14 +237,14 @@ fn relp_without_rules_is_eap_and_under_rules_the_edges_of_the_input_add_up_to_th
             if rules == Rules::default() {
                 assert_eq!(ours, eap, "{}", case.name);
             }
-            let mut leaf = Leaf(Tensor::new());
+            let mut leaf = Leaf { site: Site::TokenEmbedding, leaf: Tensor::new(), before: &mut NoTap };
             let logits = model.forward(Start::Tokens(&batch.clean), &Pass { rules, ..Pass::LAST }, &mut leaf); // [1, 1, vocab]
             let off = (&logits - &true_logits).abs().max().double_value(&[]);
             assert!(off < 1e-9, "{}, {rules:?}: the logits are {off} off", case.name);
             let metric = per_pair(METRIC, &logits.squeeze_dim(1), &batch, None).sum(Kind::Double); // []
-            let slope = Tensor::run_backward(&[metric], &[&leaf.0], false, false).remove(0); // [1, pos, d_model]
+            let slope = Tensor::run_backward(&[metric], &[&leaf.leaf], false, false).remove(0); // [1, pos, d_model]
             let corrupt = Activations::record(model, &batch.corrupt, None).embedding;
-            let along = ((leaf.0.detach() - corrupt) * slope).sum(Kind::Double).double_value(&[]);
+            let along = ((leaf.leaf.detach() - corrupt) * slope).sum(Kind::Double).double_value(&[]);
             let sum: f64 = ours.values.row(0).iter().map(|&score| f64::from(score)).sum();
             let size: f64 = ours.values.row(0).iter().map(|&score| f64::from(score).abs()).sum();
             assert!((sum - along).abs() < 1e-6 * size.max(1.0), "{}, {rules:?}: {sum}, {along}", case.name);

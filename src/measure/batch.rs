@@ -6,6 +6,7 @@
 
 use crate::dataset::TokenPair;
 use crate::model::{KeepPast, Model, Pass, Past, Start};
+use crate::spans::Spans;
 use tch::{Device, Tensor};
 
 /// Some pairs of one length as tensors.
@@ -27,6 +28,24 @@ impl Batch {
 
     pub fn is_empty(&self) -> bool {
         self.indices.is_empty()
+    }
+
+    /// The positions of one group, among all that the batch computes: of its tokens in a row, `[batch · pos]`, and of its
+    /// rows, `[batch]`, those whose last position is one.
+    pub fn tokens_of(&self, spans: &Spans, span: usize) -> [Vec<i64>; 2] {
+        let (mut tokens, mut rows) = (Vec::new(), Vec::new());
+        let pos = self.clean.size()[1] as usize;
+        for (row, &pair) in self.indices.iter().enumerate() {
+            let all = spans.of_pair(pair);
+            // What comes before is the shared prefix.
+            for (place, _) in all[all.len() - pos..].iter().enumerate().filter(|(_, of)| **of == span) {
+                tokens.push((row * pos + place) as i64);
+                if place + 1 == pos {
+                    rows.push(row as i64);
+                }
+            }
+        }
+        [tokens, rows]
     }
 
     /// The batch cut in two.

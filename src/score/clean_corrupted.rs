@@ -47,6 +47,10 @@ impl Scorer for CleanCorrupted {
         Work { recorded: 0, unrecorded: 2, ..Work::with_backward(2) }
     }
 
+    fn by_position(&self) -> bool {
+        true
+    }
+
     fn score_batch(&self, run: &Run, _: &mut Ledger) -> Result<Array2<f64>, Stopped> {
         let (model, dimensions) = (run.problem.model, run.problem.graph.dimensions);
         let (of_clean, clean) = gradients_and_record(run, None, &mut NoTap);

@@ -12,7 +12,7 @@ use ndarray::Array2;
 use tch::{Kind, Tensor};
 
 /// Σ over batch, positions and d_model of `differences` times the gradient at each slot, the gradients of all `passes`
-/// averaged: `[source, destination]`.
+/// averaged: `[source, destination]`; of each group of positions one after another where they are kept apart.
 ///
 /// `differences` is clean minus corrupt, `[source, batch · pos · d_model]`, so that a positive sum is an edge that helps.
 /// Before a norm that follows the attention, a head's difference counts by what reaches the residual stream to first
@@ -23,15 +23,15 @@ pub(super) fn contract(run: &Run, differences: &Tensor, passes: &[Gradients]) ->
     if !model.spec.placement.after() {
         return contract_mean(run, differences, passes);
     }
-    let mut sums = Array2::zeros((dimensions.sources(), dimensions.destinations()));
-    for pass in passes {
+    let of_pass = |pass: &Gradients| {
         let arriving = differences.copy();
         for_heads(&arriving, model, dimensions, |layer, change| {
             let sum = pass.layers[layer.0].head_sum.flatten(0, 1); // [batch · pos, d_model]
             model.weights.blocks[layer.0].attention_after.push_forward(run.rules, &sum, change)
         });
-        sums += &contract_mean(run, &arriving, std::slice::from_ref(pass));
-    }
+        contract_mean(run, &arriving, std::slice::from_ref(pass))
+    };
+    let sums = passes.iter().map(of_pass).reduce(|a, b| a + b).unwrap_or_default();
     sums / passes.len() as f64
 }
 
@@ -39,15 +39,47 @@ fn contract_mean(run: &Run, differences: &Tensor, passes: &[Gradients]) -> Array
     let (model, graph) = (run.problem.model, run.problem.graph);
     let (sources, d_model) = (graph.sources() as i64, model.spec.d_model as i64);
     let differences = differences.view([sources, -1, d_model]); // [source, batch · pos, d_model]
-    let mut sums = Array2::<f64>::zeros((graph.sources(), graph.destinations()));
-    for layer in (0..model.spec.layers).map(Layer) {
-        let passes: Vec<&LayerGradients> = passes.iter().map(|pass| &pass.layers[layer.0]).collect();
-        contract_layer(run, &differences, layer, &passes, &mut sums);
-    }
     let last = mean(passes.iter().map(|pass| pass.last.shallow_clone()), passes.len()); // [batch, d_model]
-    let batch = last.size()[0];
-    let at_last = differences.view([sources, batch, -1, d_model]).select(2, -1).reshape([sources, -1]); // [source, batch · d_model]
-    add(&mut sums, graph.destinations() - 1, &at_last.matmul(&last.reshape([-1, 1])));
+    let at_last = differences.view([sources, run.batch.len() as i64, -1, d_model]).select(2, -1); // [source, batch, d_model]
+    let Some(spans) = run.problem.spans else {
+        let passes: Vec<Vec<&LayerGradients>> = passes.iter().map(|pass| pass.layers.iter().collect()).collect();
+        return contract_tokens(run, &differences, &passes, &at_last, &last);
+    };
+    let columns = graph.destinations();
+    let mut sums = Array2::<f64>::zeros((graph.sources(), columns * spans.names.len()));
+    for span in 0..spans.names.len() {
+        let [tokens, rows] = run.batch.tokens_of(spans, span).map(|of| Tensor::from_slice(&of).to_device(model.device));
+        if tokens.numel() == 0 {
+            continue;
+        }
+        let differences = differences.index_select(1, &tokens); // [source, token, d_model]
+        let (at_last, last) = (at_last.index_select(1, &rows), last.index_select(0, &rows)); // [source, row, d_model], [row, d_model]
+        let of_tokens = |pass: &Gradients| pass.layers.iter().map(|layer| layer.of_tokens(&tokens)).collect::<Vec<_>>();
+        let passes: Vec<Vec<LayerGradients>> = passes.iter().map(of_tokens).collect();
+        let passes: Vec<Vec<&LayerGradients>> = passes.iter().map(|pass| pass.iter().collect()).collect();
+        let found = contract_tokens(run, &differences, &passes, &at_last, &last);
+        sums.slice_mut(ndarray::s![.., span * columns..(span + 1) * columns]).assign(&found);
+    }
+    sums
+}
+
+/// The contraction of some tokens: `differences` `[source, token, d_model]` with the gradients of all layers in each pass,
+/// and what the logits read, `at_last` `[source, row, d_model]` with the gradient `last` `[row, d_model]`.
+fn contract_tokens(
+    run: &Run,
+    differences: &Tensor,
+    passes: &[Vec<&LayerGradients>],
+    at_last: &Tensor,
+    last: &Tensor,
+) -> Array2<f64> {
+    let graph = run.problem.graph;
+    let mut sums = Array2::<f64>::zeros((graph.sources(), graph.destinations()));
+    for layer in (0..run.problem.model.spec.layers).map(Layer) {
+        let passes: Vec<&LayerGradients> = passes.iter().map(|layers| layers[layer.0]).collect();
+        contract_layer(run, differences, layer, &passes, &mut sums);
+    }
+    let products = at_last.flatten(1, 2).matmul(&last.reshape([-1, 1])); // [source, 1]
+    add(&mut sums, graph.destinations() - 1, &products);
     sums
 }
 

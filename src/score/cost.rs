@@ -45,7 +45,7 @@ pub fn seconds(problem: &Problem, method: &Method, division: &Division) -> f64 {
             + work.backward as f64 * backward
             + work.unrecorded as f64 * again
             + contractions as f64 * parts.contraction * layers
-            + work.patched * parts.block;
+            + work.patched * parts.block * problem.spans.map_or(1, |spans| spans.names.len()) as f64;
         shared / tokens(first) + seconds / tokens(first) * tokens(batch)
     };
     layers * parts.first_touch + batches.iter().map(per_token).sum::<f64>()

@@ -40,6 +40,10 @@ impl Scorer for Eap {
         Work { recorded: 1, unrecorded: 1, ..Work::with_backward(1) }
     }
 
+    fn by_position(&self) -> bool {
+        true
+    }
+
     fn score_batch(&self, run: &Run, _: &mut Ledger) -> Result<Array2<f64>, Stopped> {
         let (model, dimensions) = (run.problem.model, run.problem.graph.dimensions);
         let (gradients, clean) = gradients_and_record(run, None, &mut NoTap);

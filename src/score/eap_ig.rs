@@ -80,6 +80,10 @@ impl Scorer for Options {
         Some(self.steps)
     }
 
+    fn by_position(&self) -> bool {
+        true
+    }
+
     fn score_batch(&self, run: &Run, ledger: &mut Ledger) -> Result<Array2<f64>, Stopped> {
         let (model, dimensions) = (run.problem.model, run.problem.graph.dimensions);
         let clean = Activations::record(model, &run.batch.clean, run.past);

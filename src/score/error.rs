@@ -25,6 +25,8 @@ pub enum ScoreError {
     Steps { method: &'static str, steps: usize },
     #[error("method `{method}` does not work with ablation `{ablation}`")]
     Ablation { method: &'static str, ablation: Ablation },
+    #[error("method `{method}` does not tell positions apart")]
+    Positions { method: &'static str },
     #[error(transparent)]
     Stopped(#[from] Stopped),
     #[error(transparent)]
@@ -40,10 +42,11 @@ fn weights_at_fault(weights: &[String]) -> String {
     }
 }
 
-/// The names of the methods that can ablate so.
-fn methods_with(ablation: Ablation) -> Vec<&'static str> {
+/// Names the methods that can.
+fn these(can: impl Fn(&Method) -> bool) -> String {
     let all = Method::all(&Settings::default());
-    all.iter().filter(|method| method.check_ablation(ablation).is_ok()).map(Method::name).collect()
+    let names: Vec<&str> = all.iter().filter(|method| can(method)).map(Method::name).collect();
+    format!("these do: {}", names.join(", "))
 }
 
 impl Hint for ScoreError {
@@ -62,7 +65,8 @@ impl Hint for ScoreError {
             ScoreError::NotFinite { .. } => "fetch the model again".into(),
             ScoreError::NoGradient { .. } => "take `--method exact`, or a task with another metric".into(),
             ScoreError::NotOfPairs { .. } => "leave --per-pair and --shard out, or take another method".into(),
-            ScoreError::Ablation { ablation, .. } => format!("these do: {}", methods_with(*ablation).join(", ")),
+            ScoreError::Ablation { ablation, .. } => these(|method| method.check_ablation(*ablation).is_ok()),
+            ScoreError::Positions { .. } => these(|method| method.scorer().by_position()),
             ScoreError::NoPairs => "ask for more with --pairs".into(),
             ScoreError::Steps { .. } => "the papers take 5".into(),
         })

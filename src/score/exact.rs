@@ -17,6 +17,7 @@ use crate::model::site::Site;
 use crate::model::spec::{Head, Layer};
 use crate::model::tap::Tap;
 use crate::model::{Pass, Start};
+use crate::spans::Spans;
 use ndarray::Array2;
 use tch::{Kind, Tensor};
 
@@ -49,6 +50,10 @@ impl Scorer for Exact {
 
     fn uses_gradients(&self) -> bool {
         false
+    }
+
+    fn by_position(&self) -> bool {
+        true
     }
 
     fn score_batch(&self, run: &Run, ledger: &mut Ledger) -> Result<Array2<f64>, Stopped> {
@@ -89,7 +94,15 @@ impl Tap for Shift {
     }
 }
 
-/// Sums over the pairs of one batch: `[source, destination]`.
+/// 1 at the positions of a group, 0 elsewhere: `[batch, pos, 1]`.
+fn mask(run: &Run, spans: &Spans, span: usize) -> Tensor {
+    let (model, batch) = (run.problem.model, run.batch);
+    let [tokens, _] = batch.tokens_of(spans, span).map(|of| Tensor::from_slice(&of).to_device(model.device));
+    let mask = Tensor::zeros([batch.clean.numel() as i64], (model.kind(), model.device)).index_fill(0, &tokens, 1.0);
+    mask.view([batch.clean.size()[0], -1, 1])
+}
+
+/// Sums over the pairs of one batch: `[source, destination]`, of each group of positions in turn.
 fn score_batch(run: &Run, ledger: &mut Ledger) -> Result<Array2<f64>, Stopped> {
     let _no_grad = tch::no_grad_guard();
     let (model, graph, batch) = (run.problem.model, run.problem.graph, run.batch);
@@ -99,13 +112,26 @@ fn score_batch(run: &Run, ledger: &mut Ledger) -> Result<Array2<f64>, Stopped> {
     let (rows, pos) = (batch.clean.size()[0], batch.clean.size()[1]);
     let missing =
         clean.replaced_by(&run.ablated(), model, graph.dimensions).view([graph.sources() as i64, rows, pos, -1]); // [source, batch, pos, d_model]
+    let masks = match run.problem.spans {
+        None => vec![None],
+        Some(spans) => (0..spans.names.len()).map(|span| Some(mask(run, spans, span))).collect(),
+    };
     let at_once = (rows_side_by_side(&model.spec) / (rows * pos) as usize).max(1);
     ledger.steps(graph.destinations(), |column, sums| {
         let slot = graph.slot(Destination(column));
         let sources: Vec<usize> = (0..graph.sources_before(Destination(column))).collect();
-        for chunk in sources.chunks(at_once) {
+        let chunks = masks
+            .iter()
+            .enumerate()
+            .flat_map(|(span, mask)| sources.chunks(at_once).map(move |chunk| (span, mask, chunk)));
+        for (span, mask, chunk) in chunks {
             let count = chunk.len() as i64;
-            let amount = missing.narrow(0, chunk[0] as i64, count).reshape([count * rows, pos, -1]); // [edge · batch, pos, d_model]
+            let amount = missing.narrow(0, chunk[0] as i64, count); // [edge, batch, pos, d_model]
+            let amount = match mask {
+                Some(mask) => amount * mask,
+                None => amount,
+            };
+            let amount = amount.reshape([count * rows, pos, -1]); // [edge · batch, pos, d_model]
             let start = match slot {
                 Slot::Head(layer, ..) | Slot::Shared(layer, ..) | Slot::Mlp(layer) => {
                     Start::Residual { layer, value: clean.before_attention[layer.0].repeat([count, 1, 1]) }
@@ -122,7 +148,8 @@ fn score_batch(run: &Run, ledger: &mut Ledger) -> Result<Array2<f64>, Stopped> {
             let logits = model.forward(start, &pass, &mut shift).squeeze_dim(1).view([count, rows, -1]); // [edge, batch, vocab]
             for (index, &source) in chunk.iter().enumerate() {
                 let without = run.metric(&logits.get(index as i64), Some(&reference)); // [batch]
-                sums[[source, column]] = (&whole - without).sum(Kind::Double).double_value(&[]);
+                sums[[source, span * graph.destinations() + column]] =
+                    (&whole - without).sum(Kind::Double).double_value(&[]);
             }
         }
     })

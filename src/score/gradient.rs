@@ -28,6 +28,19 @@ pub(super) struct LayerGradients {
     pub mlp: Option<Tensor>,      // [batch, pos, d_model]
 }
 
+impl LayerGradients {
+    /// Those at some tokens, numbered in `tokens` `[token]` along batch and positions: `[1, token, ..]` each.
+    pub(super) fn of_tokens(&self, tokens: &Tensor) -> LayerGradients {
+        let of = |tensor: &Tensor| tensor.flatten(0, 1).index_select(0, tokens).unsqueeze(0);
+        LayerGradients {
+            projections: self.projections.each_ref().map(of),
+            residual: of(&self.residual),
+            head_sum: if self.head_sum.defined() { of(&self.head_sum) } else { Tensor::new() },
+            mlp: self.mlp.as_ref().map(of),
+        }
+    }
+}
+
 /// Keeps the handles that gradients are wanted for.
 struct Capture {
     /// Keys and values count once for each query head.

@@ -121,6 +121,11 @@ pub(super) trait Scorer {
         false
     }
 
+    /// Whether it can keep the scores of positions apart.
+    fn by_position(&self) -> bool {
+        false
+    }
+
     /// How gradients are taken.
     fn rules(&self) -> Rules {
         Rules::default()

@@ -33,6 +33,7 @@ use crate::measure::sources::Activations;
 use crate::measure::{Batch, metric};
 use crate::metric::MetricKind;
 use crate::model::{Model, Pass, Past, Rules};
+use crate::spans::Spans;
 pub use error::ScoreError;
 pub use method::{METHODS, Method, Settings};
 use ndarray::Array2;
@@ -58,6 +59,8 @@ pub struct Problem<'a> {
     pub per_pair: bool,
     /// What ablated sources write; without it, what they write on the corrupt prompts.
     pub constants: Option<&'a Constants>,
+    /// Groups of positions whose scores are kept apart; none: sums over all positions.
+    pub spans: Option<&'a Spans>,
 }
 
 impl<'a> Problem<'a> {
@@ -74,6 +77,7 @@ impl<'a> Problem<'a> {
             stretch: None,
             per_pair: false,
             constants: None,
+            spans: None,
         }
     }
 
@@ -94,6 +98,12 @@ impl<'a> Problem<'a> {
             return Ok(Division { bytes, ..division });
         }
         Ok(Division { stretch: self.stretch.unwrap_or(division.stretch), ..division })
+    }
+
+    /// Rows and columns of a method's sums: a column of every destination for each group of positions in turn.
+    fn shape(&self, method: &Method) -> (usize, usize) {
+        let (rows, columns) = method.scorer().shape(self.graph);
+        (rows, columns * self.spans.map_or(1, |spans| spans.names.len()))
     }
 
     /// How the common start of prompts is run for a method.
@@ -120,6 +130,9 @@ impl<'a> Problem<'a> {
             return Err(ScoreError::Steps { method: method.name(), steps });
         }
         method.check_ablation(self.constants.map_or(Ablation::Counterfactual, |constants| constants.ablation))?;
+        if self.spans.is_some() && !method.scorer().by_position() {
+            return Err(ScoreError::Positions { method: method.name() });
+        }
         if self.per_pair && !method.adds_up() {
             return Err(ScoreError::NotOfPairs { method: method.name() });
         }

@@ -62,6 +62,10 @@ impl Scorer for Options {
         vec![("rules", names.join(","))]
     }
 
+    fn by_position(&self) -> bool {
+        true
+    }
+
     fn score_batch(&self, run: &Run, ledger: &mut Ledger) -> Result<Array2<f64>, Stopped> {
         Eap.score_batch(run, ledger)
     }

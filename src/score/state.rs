@@ -8,7 +8,7 @@ use crate::graph::Graph;
 use crate::graph::scores::Scores;
 use crate::measure::batch::Rows;
 use crate::measure::memory::Division;
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2, s};
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
@@ -80,7 +80,7 @@ impl State {
             pairs,
             left: problem.batches(method, division.pairs).into(),
             together: !method.adds_up(),
-            sums: Array2::zeros(method.scorer().shape(problem.graph)),
+            sums: Array2::zeros(problem.shape(method)),
             begun: None,
             per_pair: problem.per_pair.then(|| Array2::zeros((pairs, problem.graph.edge_count()))),
         })
@@ -88,7 +88,7 @@ impl State {
 
     /// Whether it can be a state of this problem: a state that comes from a file may be anything.
     pub fn fits(&self, problem: &Problem, method: &Method) -> bool {
-        let shape = method.scorer().shape(problem.graph);
+        let shape = problem.shape(method);
         let fits = |rows: &Rows| {
             let pair = |index: &usize| problem.pairs.get(*index);
             let length = rows.indices.first().and_then(pair).map(|pair| pair.clean.len());
@@ -114,21 +114,27 @@ impl State {
         (self.pairs.saturating_sub(left) as f64 + begun * first as f64) / self.pairs.max(1) as f64
     }
 
-    /// The means over all pairs of a run that is done.
+    /// The means over all pairs of a run that is done, summed over positions.
     ///
     /// # Errors
     /// [`ScoreError::NotFinite`].
     pub fn scores(&self, problem: &Problem) -> Result<Scores, ScoreError> {
-        let of_edges = self.sums.slice(ndarray::s![..problem.graph.sources(), ..]);
-        let values = of_edges.mapv(|sum| (sum / self.pairs as f64) as f32);
+        let values = over_spans(&self.sums, problem.graph).mapv(|sum| (sum / self.pairs as f64) as f32);
         check_finite(problem.model, "scores", values.iter().map(|&score| f64::from(score)))?;
         Ok(Scores { values })
+    }
+
+    /// The means over all pairs of each group of positions; a single one of all where they are not kept apart.
+    pub fn scores_of_spans(&self, graph: &Graph) -> Vec<Scores> {
+        let mean = |sum: f64| (sum / self.pairs as f64) as f32;
+        parts(&self.sums, graph).map(|sums| Scores { values: sums.mapv(mean) }).collect()
     }
 
     /// Adds what the first batch came to, `[source, destination]`, and takes it off the list.
     pub(super) fn finish(&mut self, graph: &Graph, sums: &Array2<f64>) {
         self.begun = None;
         self.sums += sums;
+        let sums = &over_spans(sums, graph);
         let done = self.left.pop_front();
         // With scores of every pair a batch is a single pair.
         if let (Some(per_pair), Some(rows)) = (&mut self.per_pair, done) {
@@ -158,6 +164,18 @@ impl State {
         self.left.push_front(first);
         Some(pairs)
     }
+}
+
+/// The sums `[source, destination]` of each group of positions.
+fn parts<'a>(sums: &'a Array2<f64>, graph: &Graph) -> impl Iterator<Item = ArrayView2<'a, f64>> {
+    let (rows, columns) = (graph.sources(), graph.destinations());
+    (0..sums.ncols() / columns).map(move |span| sums.slice(s![..rows, span * columns..(span + 1) * columns]))
+}
+
+/// The sums over all groups of positions: `[source, destination]`.
+fn over_spans(sums: &Array2<f64>, graph: &Graph) -> Array2<f64> {
+    let zeros = Array2::zeros((graph.sources(), graph.destinations()));
+    parts(sums, graph).fold(zeros, |all, part| all + &part)
 }
 
 /// The book that a method keeps while it works on a batch.
