@@ -158,7 +158,7 @@ pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
     let mut provenance = work.provenance(subject, &method, &scoring_pairs);
     let depends_on = work.identity(&provenance, &command.scoring, &scoring_pairs, false)?;
     let checkpoint = Checkpoint::new(&out, None, depends_on, &command.long_run);
-    let constants = work.constants(subject.ablation, &scoring_pairs.pairs)?;
+    let constants = work.constants(subject.ablation, Level::Edge, &scoring_pairs.pairs)?;
     let constants = constants.as_ref();
     let problem = Problem { batch_size: command.scoring.batch, ..work.problem(&scoring_pairs.pairs, constants) };
     let (state, scoring_seconds) = work.score(&problem, &method, &checkpoint)?;

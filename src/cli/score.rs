@@ -69,7 +69,7 @@ pub fn run(command: &Score, json: bool) -> anyhow::Result<Ended> {
         return Ok(Ended::Done);
     }
     // Every shard ablates with the same: constants are those of all pairs.
-    let constants = work.constants(subject.ablation, &dataset.pairs)?;
+    let constants = work.constants(subject.ablation, command.level, &dataset.pairs)?;
     let problem = Problem {
         per_pair: command.per_pair,
         batch_size: command.scoring.batch,

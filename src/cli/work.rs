@@ -12,7 +12,7 @@ use penjing::circuit::file::{MethodRecord, ModelRecord, Options, Provenance, Tas
 use penjing::dataset::{self, Dataset, TokenPair};
 use penjing::eval::Bench;
 use penjing::eval::division::Keep;
-use penjing::graph::{Dimensions, Graph};
+use penjing::graph::{Dimensions, Graph, Level};
 use penjing::identity::Identity;
 use penjing::measure::Constants;
 use penjing::measure::memory::in_words;
@@ -76,10 +76,15 @@ impl Work {
     ///
     /// # Errors
     /// When memory is short.
-    pub fn constants(&self, ablation: Ablation, pairs: &[TokenPair]) -> Result<Option<Constants>, penjing::Error> {
+    pub fn constants(
+        &self,
+        ablation: Ablation,
+        level: Level,
+        pairs: &[TokenPair],
+    ) -> Result<Option<Constants>, penjing::Error> {
         let progress = Progress::bar("fitting constants");
         let (model, dimensions) = (&self.loaded.model, self.graph.dimensions);
-        Ok(Constants::of(ablation, model, dimensions, pairs, self.memory, &mut |share| progress.set(share))?)
+        Ok(Constants::of(ablation, level, model, dimensions, pairs, self.memory, &mut |share| progress.set(share))?)
     }
 
     /// Circuits to be run on pairs, with what their ablated parts carry.

@@ -2,7 +2,7 @@
 
 use super::division::{self, Division, Keep};
 use crate::circuit::EdgeMask;
-use crate::graph::Graph;
+use crate::graph::{Graph, Level};
 use crate::measure::batch::batches;
 use crate::measure::circuit::{Kept, Setting};
 use crate::measure::constants::{Constants, ablated, prefix_under};
@@ -110,7 +110,7 @@ impl<'a> Bench<'a> {
             |batch| {
                 let past = batch.past(model);
                 let clean = Activations::record(model, &batch.clean, past.as_ref()).logits; // [batch, vocab]
-                let ablated = ablated(model, batch, past.as_ref(), constants);
+                let ablated = ablated(Level::Edge, model, batch, past.as_ref(), constants);
                 let reference = clean.log_softmax(-1, None::<Kind>); // [batch, vocab]
                 let outcomes = [&clean, &ablated.logits].map(|logits| measure(metric, logits, batch, &reference));
                 let written = (division.keep == Keep::Written).then(|| ablated.written(model, graph.dimensions));
@@ -203,7 +203,7 @@ impl<'a> Bench<'a> {
             Some(recorded) => recorded,
             None => {
                 let past = batch.past(model);
-                let ablated = ablated(model, batch, past.as_ref(), self.constants);
+                let ablated = ablated(Level::Edge, model, batch, past.as_ref(), self.constants);
                 anew = Recorded { past, ablated, written: None };
                 &anew
             }

@@ -19,8 +19,10 @@ mod dimensions;
 pub mod mask;
 mod name;
 pub mod scores;
+mod units;
 
 pub use dimensions::{Dimensions, KvSlots};
+pub use units::{Level, Unit, Units};
 
 use crate::error::Hint;
 use crate::model::spec::{Branch, Head, Layer};

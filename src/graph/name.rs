@@ -70,7 +70,7 @@ impl Graph {
     }
 }
 
-fn parse_node(text: &str) -> Option<Node> {
+pub(super) fn parse_node(text: &str) -> Option<Node> {
     if text == "input" {
         return Some(Node::Input);
     }
@@ -84,7 +84,7 @@ fn parse_node(text: &str) -> Option<Node> {
     Some(Node::Head(Layer(parse_index(layer)?), Head(parse_index(head)?)))
 }
 
-fn parse_slot(text: &str) -> Option<Slot> {
+pub(super) fn parse_slot(text: &str) -> Option<Slot> {
     if let Some((node, branch)) = text.strip_suffix('>').and_then(|text| text.split_once('<')) {
         let branch = Branch::ALL.into_iter().find(|known| branch.chars().eq([known.letter()]))?;
         if let Some((layer, head)) = node.strip_prefix('a').and_then(|node| node.split_once(".kv")) {
@@ -112,7 +112,7 @@ fn named(slot: Slot) -> Option<Node> {
 }
 
 /// A decimal number as printed: no sign and no leading zero, so that a thing has one name only.
-fn parse_index(text: &str) -> Option<usize> {
+pub(super) fn parse_index(text: &str) -> Option<usize> {
     let canonical = text == "0" || !text.starts_with('0');
     (canonical && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok()).flatten()
 }

@@ -14,8 +14,9 @@ use super::optimal;
 use super::sources::{Activations, Recorder};
 use crate::ablation::Ablation;
 use crate::dataset::TokenPair;
-use crate::graph::Dimensions;
+use crate::graph::{Dimensions, Level};
 use crate::model::site::Site;
+use crate::model::spec::{Branch, Layer};
 use crate::model::tap::Tap;
 use crate::model::{Model, Pass, Past, Start};
 use tch::{Kind, Tensor};
@@ -30,26 +31,30 @@ pub struct Constants {
     pub embedding: Tensor, // [row, d_model]
     pub z: Vec<Tensor>,    // a layer: [row, head, d_head]
     pub mlp: Vec<Tensor>,  // a layer: [row, d_model]
+    /// As [`Activations::projections`] and [`Activations::neurons`], where the level needs them.
+    pub projections: Vec<Tensor>, // [row, head or kv_head, d_head]
+    pub neurons: Vec<Tensor>, // [row, d_mlp]
 }
 
 impl Constants {
-    /// Those of an ablation, from the clean prompts of `pairs`; none for [`Ablation::Counterfactual`]. `progress` is told how
-    /// much is done, from 0 to 1.
+    /// Those of an ablation for the parts of a level, from the clean prompts of `pairs`; none for
+    /// [`Ablation::Counterfactual`]. `progress` is told how much is done, from 0 to 1.
     ///
     /// # Errors
     /// [`MemoryError`] when not even one pair fits.
     pub fn of(
         ablation: Ablation,
+        level: Level,
         model: &Model,
         dimensions: Dimensions,
         pairs: &[TokenPair],
         memory: usize,
         progress: &mut dyn FnMut(f64),
     ) -> Result<Option<Constants>, MemoryError> {
-        let means = || Means::of(model, dimensions, pairs);
+        let means = || Means::of(level, model, dimensions, pairs);
         Ok(match ablation {
             Ablation::Counterfactual => None,
-            Ablation::Zero => Some(Constants::zero(model)),
+            Ablation::Zero => Some(Constants::zero(level, model)),
             Ablation::Mean => Some(means()?.over_positions()),
             Ablation::MeanPositional => Some(means()?.by_position()),
             Ablation::Optimal => {
@@ -59,15 +64,24 @@ impl Constants {
         })
     }
 
-    fn zero(model: &Model) -> Constants {
+    fn zero(level: Level, model: &Model) -> Constants {
         let (spec, options) = (&model.spec, (model.kind(), model.device));
-        let (d_model, heads, d_head) = (spec.d_model as i64, spec.heads as i64, spec.d_head as i64);
-        let layers = |count: usize, shape: &[i64]| (0..count).map(|_| Tensor::zeros(shape, options)).collect();
+        let zeros = |site: Site| {
+            let shape: Vec<i64> =
+                std::iter::once(1).chain(site.shape(spec).into_iter().map(|size| size as i64)).collect();
+            Tensor::zeros(shape, options)
+        };
+        let of_layers = |sites: &[fn(Layer) -> Site]| {
+            (0..spec.layers).flat_map(|layer| sites.iter().map(move |site| site(Layer(layer)))).map(zeros).collect()
+        };
+
         Constants {
             ablation: Ablation::Zero,
-            embedding: Tensor::zeros([1, d_model], options),
-            z: layers(spec.layers, &[1, heads, d_head]),
-            mlp: layers(if spec.mlp.is_some() { spec.layers } else { 0 }, &[1, d_model]),
+            embedding: zeros(Site::TokenEmbedding),
+            z: of_layers(&[Site::Z]),
+            mlp: of_layers(if spec.mlp.is_some() { &[Site::MlpOut] } else { &[] }),
+            projections: of_layers(if level == Level::Node { &PROJECTIONS } else { &[] }),
+            neurons: of_layers(if level == Level::Neuron && spec.mlp.is_some() { &[Site::MlpPost] } else { &[] }),
         }
     }
 
@@ -79,12 +93,25 @@ impl Constants {
     }
 }
 
-/// What the sources write on a batch, and what the destinations read, when all sources are ablated. Constants take the place
-/// of whole prompts, so with them there is no past.
-pub fn ablated(model: &Model, batch: &Batch, past: Option<&Past>, constants: Option<&Constants>) -> Activations {
+/// Queries, keys and values of a layer.
+const PROJECTIONS: [fn(Layer) -> Site; 3] = [
+    |layer| Site::Projection(layer, Branch::Query),
+    |layer| Site::Projection(layer, Branch::Key),
+    |layer| Site::Projection(layer, Branch::Value),
+];
+
+/// What the sources write on a batch, and what the destinations read, when all sources are ablated; also what else of the
+/// model a level scores. Constants take the place of whole prompts, so with them there is no past.
+pub fn ablated(
+    level: Level,
+    model: &Model,
+    batch: &Batch,
+    past: Option<&Past>,
+    constants: Option<&Constants>,
+) -> Activations {
     let _no_grad = tch::no_grad_guard();
-    let Some(constants) = constants else { return Activations::record(model, &batch.corrupt, past) };
-    let mut recorder = Recorder::new(model);
+    let Some(constants) = constants else { return Activations::record_for(level, model, &batch.corrupt, past) };
+    let mut recorder = Recorder::new(model, level);
     let mut tap = (Overwrite(constants), &mut recorder);
     let _ = model.forward(Start::Tokens(&batch.clean), &Pass::after(past), &mut tap);
     recorder.finish()
@@ -109,7 +136,12 @@ struct Overwrite<'a>(&'a Constants);
 
 impl Tap for Overwrite<'_> {
     fn wants(&self, site: Site) -> bool {
-        matches!(site, Site::TokenEmbedding | Site::Z(_) | Site::MlpOut(_))
+        match site {
+            Site::TokenEmbedding | Site::Z(_) | Site::MlpOut(_) => true,
+            Site::Projection(..) => !self.0.projections.is_empty(),
+            Site::MlpPost(_) => !self.0.neurons.is_empty(),
+            _ => false,
+        }
     }
 
     fn at(&mut self, site: Site, value: Tensor) -> Tensor {
@@ -117,59 +149,66 @@ impl Tap for Overwrite<'_> {
             Site::TokenEmbedding => Constants::like(&self.0.embedding, &value),
             Site::Z(layer) => Constants::like(&self.0.z[layer.0], &value),
             Site::MlpOut(layer) => Constants::like(&self.0.mlp[layer.0], &value),
+            Site::Projection(layer, branch) => {
+                Constants::like(&self.0.projections[3 * layer.0 + branch.index()], &value)
+            }
+            Site::MlpPost(layer) => Constants::like(&self.0.neurons[layer.0], &value),
             _ => value,
         }
     }
 }
 
-/// Sums of what sources write on clean prompts, in f64.
+/// Sums of what the parts of the model carry on clean prompts, in f64.
 struct Means {
     kind: Kind,
     /// How many prompts have each position.
     counts: Tensor, // [pos]
-    embedding: Tensor, // [pos, d_model]
-    z: Vec<Tensor>,    // a layer: [pos, head, d_head]
-    mlp: Vec<Tensor>,  // a layer: [pos, d_model]
+    sums: Parts, // [pos, ..] each
+}
+
+/// Tensors by the part of the model that they are of: the embedding, z, MLPs, projections, neurons, a layer after another.
+type Parts = [Vec<Tensor>; 5];
+
+/// What a run recorded, each `[batch, pos, ..]`.
+fn parts(of: &Activations) -> Parts {
+    let all = |tensors: &[Tensor]| tensors.iter().map(Tensor::shallow_clone).collect();
+    [vec![of.embedding.shallow_clone()], all(&of.z), all(&of.mlp), all(&of.projections), all(&of.neurons)]
 }
 
 impl Means {
-    fn of(model: &Model, dimensions: Dimensions, pairs: &[TokenPair]) -> Result<Means, MemoryError> {
+    fn of(level: Level, model: &Model, dimensions: Dimensions, pairs: &[TokenPair]) -> Result<Means, MemoryError> {
         let longest = pairs.iter().map(TokenPair::len).max().unwrap_or(0) as i64;
         let at_once = Sizes::new(model, dimensions, pairs, Prefix::Recomputed).most_pairs(model.device);
-        let zeros = |shape: &[i64]| {
-            let shape: Vec<i64> = std::iter::once(longest).chain(shape.iter().copied()).collect();
-            Tensor::zeros(shape, (Kind::Double, model.device))
-        };
-        let spec = &model.spec;
-        let (d_model, heads, d_head) = (spec.d_model as i64, spec.heads as i64, spec.d_head as i64);
-        let mlps = if spec.mlp.is_some() { spec.layers } else { 0 };
-        let mut sums = Means {
-            kind: model.kind(),
-            counts: zeros(&[]),
-            embedding: zeros(&[d_model]),
-            z: (0..spec.layers).map(|_| zeros(&[heads, d_head])).collect(),
-            mlp: (0..mlps).map(|_| zeros(&[d_model])).collect(),
-        };
+        let counts = Tensor::zeros([longest], (Kind::Double, model.device)); // [pos]
+        let mut means = Means { kind: model.kind(), counts, sums: Parts::default() };
         halving(
             batches(model, pairs, at_once, Prefix::Recomputed),
             model.device,
             |batch| (batch.len() > 1).then(|| batch.halves()),
-            |batch| Activations::record(model, &batch.clean, None),
-            |_, clean| sums.add(&clean),
+            |batch| Activations::record_for(level, model, &batch.clean, None),
+            |_, clean| means.add(&parts(&clean)),
         )?;
-        Ok(sums)
+        Ok(means)
     }
 
-    fn add(&mut self, clean: &Activations) {
+    fn add(&mut self, clean: &Parts) {
+        let longest = self.counts.size()[0];
         let add = |sum: &Tensor, value: &Tensor| {
             let _ = sum.narrow(0, 0, value.size()[1]).g_add_(&value.sum_dim_intlist(0, false, Kind::Double));
         };
-        let ones = clean.embedding.select(2, 0).ones_like(); // [batch, pos]
-        add(&self.counts, &ones);
-        add(&self.embedding, &clean.embedding);
-        for (sum, value) in self.z.iter().zip(&clean.z).chain(self.mlp.iter().zip(&clean.mlp)) {
-            add(sum, value);
+        for (sums, values) in self.sums.iter_mut().zip(clean) {
+            if sums.is_empty() {
+                let zeros = |value: &Tensor| {
+                    let shape: Vec<i64> = std::iter::once(longest).chain(value.size()[2..].iter().copied()).collect();
+                    Tensor::zeros(shape, (Kind::Double, value.device()))
+                };
+                *sums = values.iter().map(zeros).collect();
+            }
+            for (sum, value) in sums.iter().zip(values) {
+                add(sum, value);
+            }
         }
+        add(&self.counts, &clean[0][0].select(2, 0).ones_like());
     }
 
     fn over_positions(&self) -> Constants {
@@ -189,12 +228,10 @@ impl Means {
 
     /// The constants `[row, ..]` from the sums `[pos, ..]` of every source.
     fn each(&self, ablation: Ablation, constant: impl Fn(&Tensor) -> Tensor) -> Constants {
-        let constant = |sum: &Tensor| constant(sum).to_kind(self.kind);
-        Constants {
-            ablation,
-            embedding: constant(&self.embedding),
-            z: self.z.iter().map(constant).collect(),
-            mlp: self.mlp.iter().map(constant).collect(),
-        }
+        let constants =
+            self.sums.each_ref().map(|sums| sums.iter().map(|sum| constant(sum).to_kind(self.kind)).collect());
+        let [mut embedding, z, mlp, projections, neurons]: Parts = constants;
+        let embedding = embedding.pop().unwrap_or_default();
+        Constants { ablation, embedding, z, mlp, projections, neurons }
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::dataset::TokenPair;
 use crate::error::Hint;
-use crate::graph::Dimensions;
+use crate::graph::{Dimensions, Level};
 use crate::measure::batch::Prefix;
 use crate::model::Model;
 use crate::model::spec::Spec;
@@ -74,6 +74,8 @@ pub struct Sizes<'a> {
     /// Positions that a pass computes, and all positions of a prompt.
     pub positions: usize,
     pub length: usize,
+    /// What is scored.
+    pub level: Level,
 }
 
 impl<'a> Sizes<'a> {
@@ -95,6 +97,7 @@ impl<'a> Sizes<'a> {
             number: model.kind().elt_size_in_bytes(),
             positions,
             length,
+            level: Level::Edge,
         }
     }
 
@@ -123,13 +126,21 @@ impl<'a> Sizes<'a> {
 
     /// Numbers that a recorded pass keeps for each token.
     pub(crate) fn recorded(&self) -> usize {
-        let Spec { d_model, heads, d_head, layers, .. } = *self.spec;
-        d_model + layers * (heads * d_head + 3 * d_model)
+        let Spec { d_model, heads, d_head, d_mlp, layers, .. } = *self.spec;
+        let more = match self.level {
+            Level::Edge => 0,
+            Level::Node => (heads + 2 * self.spec.kv_heads) * d_head,
+            Level::Neuron => d_mlp,
+        };
+        d_model + layers * (heads * d_head + 3 * d_model + more)
     }
 
-    /// Numbers of the differences of all sources for each token.
+    /// Numbers of the differences of all that is scored for each token; of edges, what all sources write.
     pub fn differences(&self) -> usize {
-        self.dimensions.sources() * self.spec.d_model
+        match self.level {
+            Level::Edge => self.dimensions.sources() * self.spec.d_model,
+            Level::Node | Level::Neuron => self.recorded(),
+        }
     }
 
     /// Numbers that autograd keeps for each token of one layer.
@@ -143,7 +154,12 @@ impl<'a> Sizes<'a> {
     /// Numbers of the gradients of one pass for each token.
     fn gradients(&self) -> usize {
         let Spec { d_model, heads, d_head, layers, .. } = *self.spec;
-        layers * (3 * heads * d_head + 2 * d_model)
+        let (of_heads, of_mlp) = match self.level {
+            Level::Edge => (3, 2 * d_model),
+            Level::Node => (4, d_model),
+            Level::Neuron => (1, self.spec.d_mlp),
+        };
+        layers * (of_heads * heads * d_head + of_mlp)
     }
 
     /// The peak of a division, in bytes.

@@ -6,7 +6,7 @@
 //! Where a norm follows the attention (Gemma 2, OLMo 2), the heads of a layer add up before it: what a head writes is then
 //! its part of that sum, and what reaches the residual stream is the norm of the sum.
 
-use crate::graph::Dimensions;
+use crate::graph::{Dimensions, Level};
 use crate::model::site::Site;
 use crate::model::spec::Layer;
 use crate::model::tap::Tap;
@@ -21,6 +21,11 @@ pub struct Activations {
     /// The sum of a layer's heads before a norm that follows it, `[batch, pos, d_model]`; empty without such norms.
     pub head_sums: Vec<Tensor>,
     pub mlp: Vec<Tensor>, // a layer: [batch, pos, d_model]
+    /// Queries, keys and values of each layer one after another, `[batch, pos, head or kv_head, d_head]`; kept for
+    /// [`Level::Node`] alone.
+    pub projections: Vec<Tensor>,
+    /// The neurons of each layer, `[batch, pos, d_mlp]`; kept for [`Level::Neuron`] alone.
+    pub neurons: Vec<Tensor>,
     /// The residual stream before each attention, `[batch, pos, d_model]` a layer.
     pub before_attention: Vec<Tensor>,
     /// The residual stream before each MLP, `[batch, pos, d_model]` a layer.
@@ -37,11 +42,14 @@ pub struct Recorder {
     kept: Activations,
     head_sums: bool,
     last_layer: Layer,
+    level: Level,
 }
 
 impl Recorder {
-    pub fn new(model: &Model) -> Recorder {
+    /// Of what the scores of a level need.
+    pub fn new(model: &Model, level: Level) -> Recorder {
         Recorder {
+            level,
             kept: Activations::default(),
             head_sums: model.spec.placement.after(),
             last_layer: Layer(model.spec.layers.saturating_sub(1)),
@@ -59,6 +67,8 @@ impl Tap for Recorder {
         match site {
             TokenEmbedding | BlockIn(_) | Z(_) | MlpIn(_) | MlpOut(_) | FinalIn | Logits => true,
             HeadSum(_) => self.head_sums,
+            Projection(..) => self.level == Level::Node,
+            MlpPost(_) => self.level == Level::Neuron,
             BlockOut(layer) => layer == self.last_layer,
             _ => false,
         }
@@ -72,6 +82,8 @@ impl Tap for Recorder {
             Site::BlockIn(_) => kept.before_attention.push(seen),
             Site::Z(_) => kept.z.push(seen),
             Site::HeadSum(_) => kept.head_sums.push(seen),
+            Site::Projection(..) => kept.projections.push(seen),
+            Site::MlpPost(_) => kept.neurons.push(seen),
             Site::MlpIn(_) => kept.before_mlp.push(seen),
             Site::MlpOut(_) => kept.mlp.push(seen),
             Site::BlockOut(_) => kept.out = seen,
@@ -86,8 +98,13 @@ impl Tap for Recorder {
 impl Activations {
     /// One pass without gradients over `tokens` `[batch, pos]`.
     pub fn record(model: &Model, tokens: &Tensor, past: Option<&Past>) -> Activations {
+        Activations::record_for(Level::Edge, model, tokens, past)
+    }
+
+    /// [`Activations::record`] of what the scores of a level need.
+    pub fn record_for(level: Level, model: &Model, tokens: &Tensor, past: Option<&Past>) -> Activations {
         let _no_grad = tch::no_grad_guard();
-        let mut recorder = Recorder::new(model);
+        let mut recorder = Recorder::new(model, level);
         let _ = model.forward(Start::Tokens(tokens), &Pass::after(past), &mut recorder);
         recorder.finish()
     }
@@ -101,6 +118,8 @@ impl Activations {
             z: all(&self.z),
             head_sums: all(&self.head_sums),
             mlp: all(&self.mlp),
+            projections: all(&self.projections),
+            neurons: all(&self.neurons),
             before_attention: all(&self.before_attention),
             before_mlp: all(&self.before_mlp),
             out: rows(&self.out),
@@ -128,15 +147,21 @@ impl Activations {
 
     /// What the sources wrote in this run minus what they wrote in `other`: `[source, batch · pos · d_model]`.
     pub fn written_minus(&self, other: &Activations, model: &Model, dimensions: Dimensions) -> Tensor {
-        let difference = |a: &[Tensor], b: &[Tensor]| a.iter().zip(b).map(|(a, b)| a - b).collect();
         // W_O is linear, so differences are taken in z, before the expansion.
-        let apart = Activations {
+        self.minus(other).written(model, dimensions)
+    }
+
+    /// What the parts of the model carry in this run minus what they carry in `other`.
+    pub fn minus(&self, other: &Activations) -> Activations {
+        let difference = |a: &[Tensor], b: &[Tensor]| a.iter().zip(b).map(|(a, b)| a - b).collect();
+        Activations {
             embedding: &self.embedding - &other.embedding,
             z: difference(&self.z, &other.z),
             mlp: difference(&self.mlp, &other.mlp),
+            projections: difference(&self.projections, &other.projections),
+            neurons: difference(&self.neurons, &other.neurons),
             ..Activations::default()
-        };
-        apart.written(model, dimensions)
+        }
     }
 
     /// How the residual stream changes when one source alone carries what it wrote in `other`:

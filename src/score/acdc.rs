@@ -163,7 +163,7 @@ impl Prepared {
         let (model, dimensions) = (problem.model, problem.graph.dimensions);
         let past = batch.past(model);
         let clean = Activations::record(model, &batch.clean, past.as_ref());
-        let corrupt = ablated(model, &batch, past.as_ref(), problem.constants);
+        let corrupt = ablated(problem.level, model, &batch, past.as_ref(), problem.constants);
         Prepared {
             written: corrupt.written(model, dimensions),
             differences: clean.written_minus(&corrupt, model, dimensions),

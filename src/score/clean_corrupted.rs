@@ -8,12 +8,12 @@
 //! Not for: metrics that saturate between the two ends, which it never looks at.
 
 use super::Run;
-use super::contract::contract;
+use super::contract::{Differences, contract};
 use super::gradient::{Replace, gradients_and_record};
 use super::method::{Listing, Scorer, Work};
 use super::state::{Ledger, Stopped};
 use crate::ablation::Ablation;
-use crate::graph::Graph;
+use crate::graph::{Graph, Level};
 use crate::measure::memory::Needs;
 use crate::model::site::Site;
 use crate::model::tap::NoTap;
@@ -34,6 +34,10 @@ impl Scorer for CleanCorrupted {
         &LISTING
     }
 
+    fn levels(&self) -> &'static [Level] {
+        &Level::ALL
+    }
+
     fn needs(&self) -> Needs {
         Needs { passes: 2, differences_last: true }
     }
@@ -52,12 +56,11 @@ impl Scorer for CleanCorrupted {
     }
 
     fn score_batch(&self, run: &Run, _: &mut Ledger) -> Result<Array2<f64>, Stopped> {
-        let (model, dimensions) = (run.problem.model, run.problem.graph.dimensions);
         let (of_clean, clean) = gradients_and_record(run, None, &mut NoTap);
         let reference = clean.logits.log_softmax(-1, None::<Kind>); // [batch, vocab]
-        let embedding = tch::no_grad(|| model.embed_tokens(&run.batch.corrupt)); // [batch, pos, d_model]
+        let embedding = tch::no_grad(|| run.problem.model.embed_tokens(&run.batch.corrupt)); // [batch, pos, d_model]
         let mut edit = Replace { site: Site::TokenEmbedding, value: embedding };
         let (of_corrupt, corrupt) = gradients_and_record(run, Some(&reference), &mut edit);
-        Ok(contract(run, &clean.written_minus(&corrupt, model, dimensions), &[of_clean, of_corrupt]))
+        Ok(contract(run, &Differences::new(run, &clean, &corrupt), &[of_clean, of_corrupt]))
     }
 }

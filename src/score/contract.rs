@@ -5,11 +5,42 @@
 
 use super::Run;
 use super::gradient::{Gradients, LayerGradients};
+use super::units;
+use crate::graph::Level;
 use crate::measure::memory::contracted_rows;
-use crate::measure::sources::for_heads;
+use crate::measure::sources::{Activations, for_heads};
 use crate::model::spec::{Branch, Layer};
 use ndarray::Array2;
 use tch::{Kind, Tensor};
+
+/// What changes between the clean and the ablated run, of all that is scored.
+pub(super) enum Differences {
+    /// What the sources write, `[source, batch · pos · d_model]`.
+    Sources(Tensor),
+    /// What the units carry.
+    Units(Box<Activations>),
+}
+
+impl Differences {
+    pub(super) fn new(run: &Run, clean: &Activations, ablated: &Activations) -> Differences {
+        let _no_grad = tch::no_grad_guard();
+        match run.problem.level {
+            Level::Edge => {
+                Differences::Sources(clean.written_minus(ablated, run.problem.model, run.problem.graph.dimensions))
+            }
+            Level::Node | Level::Neuron => Differences::Units(Box::new(clean.minus(ablated))),
+        }
+    }
+}
+
+/// The scores of all that the level scores, summed over pairs and positions (over each group of positions where they are kept
+/// apart), from gradients averaged over passes.
+pub(super) fn contract(run: &Run, differences: &Differences, passes: &[Gradients]) -> Array2<f64> {
+    match differences {
+        Differences::Sources(differences) => contract_edges(run, differences, passes),
+        Differences::Units(differences) => units::contract(run, differences, passes),
+    }
+}
 
 /// Σ over batch, positions and d_model of `differences` times the gradient at each slot, the gradients of all `passes`
 /// averaged: `[source, destination]`; of each group of positions one after another where they are kept apart.
@@ -17,7 +48,7 @@ use tch::{Kind, Tensor};
 /// `differences` is clean minus corrupt, `[source, batch · pos · d_model]`, so that a positive sum is an edge that helps.
 /// Before a norm that follows the attention, a head's difference counts by what reaches the residual stream to first
 /// order: the norm's Jacobian, at the pass, times the difference.
-pub(super) fn contract(run: &Run, differences: &Tensor, passes: &[Gradients]) -> Array2<f64> {
+fn contract_edges(run: &Run, differences: &Tensor, passes: &[Gradients]) -> Array2<f64> {
     let _no_grad = tch::no_grad_guard();
     let (model, dimensions) = (run.problem.model, run.problem.graph.dimensions);
     if !model.spec.placement.after() {
@@ -26,7 +57,7 @@ pub(super) fn contract(run: &Run, differences: &Tensor, passes: &[Gradients]) ->
     let of_pass = |pass: &Gradients| {
         let arriving = differences.copy();
         for_heads(&arriving, model, dimensions, |layer, change| {
-            let sum = pass.layers[layer.0].head_sum.flatten(0, 1); // [batch · pos, d_model]
+            let sum = pass.layer(run, layer).head_sum.flatten(0, 1); // [batch · pos, d_model]
             model.weights.blocks[layer.0].attention_after.push_forward(run.rules, &sum, change)
         });
         contract_mean(run, &arriving, std::slice::from_ref(pass))
@@ -39,10 +70,11 @@ fn contract_mean(run: &Run, differences: &Tensor, passes: &[Gradients]) -> Array
     let (model, graph) = (run.problem.model, run.problem.graph);
     let (sources, d_model) = (graph.sources() as i64, model.spec.d_model as i64);
     let differences = differences.view([sources, -1, d_model]); // [source, batch · pos, d_model]
-    let last = mean(passes.iter().map(|pass| pass.last.shallow_clone()), passes.len()); // [batch, d_model]
+    let last = mean(passes.iter().map(Gradients::last), passes.len()); // [batch, d_model]
     let at_last = differences.view([sources, run.batch.len() as i64, -1, d_model]).select(2, -1); // [source, batch, d_model]
+    let of_layers = |pass: &Gradients| (0..model.spec.layers).map(|layer| pass.layer(run, Layer(layer))).collect();
+    let passes: Vec<Vec<LayerGradients>> = passes.iter().map(of_layers).collect();
     let Some(spans) = run.problem.spans else {
-        let passes: Vec<Vec<&LayerGradients>> = passes.iter().map(|pass| pass.layers.iter().collect()).collect();
         return contract_tokens(run, &differences, &passes, &at_last, &last);
     };
     let columns = graph.destinations();
@@ -54,9 +86,8 @@ fn contract_mean(run: &Run, differences: &Tensor, passes: &[Gradients]) -> Array
         }
         let differences = differences.index_select(1, &tokens); // [source, token, d_model]
         let (at_last, last) = (at_last.index_select(1, &rows), last.index_select(0, &rows)); // [source, row, d_model], [row, d_model]
-        let of_tokens = |pass: &Gradients| pass.layers.iter().map(|layer| layer.of_tokens(&tokens)).collect::<Vec<_>>();
+        let of_tokens = |pass: &Vec<LayerGradients>| pass.iter().map(|layer| layer.of_tokens(&tokens)).collect();
         let passes: Vec<Vec<LayerGradients>> = passes.iter().map(of_tokens).collect();
-        let passes: Vec<Vec<&LayerGradients>> = passes.iter().map(|pass| pass.iter().collect()).collect();
         let found = contract_tokens(run, &differences, &passes, &at_last, &last);
         sums.slice_mut(ndarray::s![.., span * columns..(span + 1) * columns]).assign(&found);
     }
@@ -68,14 +99,14 @@ fn contract_mean(run: &Run, differences: &Tensor, passes: &[Gradients]) -> Array
 fn contract_tokens(
     run: &Run,
     differences: &Tensor,
-    passes: &[Vec<&LayerGradients>],
+    passes: &[Vec<LayerGradients>],
     at_last: &Tensor,
     last: &Tensor,
 ) -> Array2<f64> {
     let graph = run.problem.graph;
     let mut sums = Array2::<f64>::zeros((graph.sources(), graph.destinations()));
     for layer in (0..run.problem.model.spec.layers).map(Layer) {
-        let passes: Vec<&LayerGradients> = passes.iter().map(|layers| layers[layer.0]).collect();
+        let passes: Vec<&LayerGradients> = passes.iter().map(|layers| &layers[layer.0]).collect();
         contract_layer(run, differences, layer, &passes, &mut sums);
     }
     let products = at_last.flatten(1, 2).matmul(&last.reshape([-1, 1])); // [source, 1]

@@ -3,6 +3,7 @@
 use super::contract::contract_layer;
 use super::gradient::of_stretch;
 use super::{Method, Problem, Run};
+use crate::graph::Level;
 use crate::measure::batch::Batch;
 use crate::measure::memory::{Division, rows_side_by_side};
 use crate::measure::sources::heads_from_z;
@@ -32,7 +33,10 @@ pub fn seconds(problem: &Problem, method: &Method, division: &Division) -> f64 {
     let Some(first) = batches.first() else { return 0.0 };
     let layers = problem.model.spec.layers as f64;
     let work = method.scorer().work(problem.graph);
-    let parts = measure(problem, division, first, work.patched > 0.0);
+    // Every unit of a layer goes through the layers from there on.
+    let units = if work.patched_units { problem.units().len() as f64 * (layers + 1.0) / 2.0 } else { 0.0 };
+    let patched = work.patched + units;
+    let parts = measure(problem, division, first, patched > 0.0);
     let tokens = |batch: &Batch| batch.clean.numel() as f64;
     let per_token = |batch: &Batch| {
         let shared = batch.prefix.as_ref().map_or(0.0, |prefix| prefix.numel() as f64) * parts.block * layers;
@@ -45,7 +49,7 @@ pub fn seconds(problem: &Problem, method: &Method, division: &Division) -> f64 {
             + work.backward as f64 * backward
             + work.unrecorded as f64 * again
             + contractions as f64 * parts.contraction * layers
-            + work.patched * parts.block * problem.spans.map_or(1, |spans| spans.names.len()) as f64;
+            + patched * parts.block * problem.spans.map_or(1, |spans| spans.names.len()) as f64;
         shared / tokens(first) + seconds / tokens(first) * tokens(batch)
     };
     layers * parts.first_touch + batches.iter().map(per_token).sum::<f64>()
@@ -96,12 +100,17 @@ fn measure(problem: &Problem, division: &Division, batch: &Batch, side_by_side: 
     let (warm, gradients) = timed(back);
     let backward = warm.min(cold);
     let _no_grad = tch::no_grad_guard();
+    if problem.level != Level::Edge {
+        // A product for each number that was recorded, next to nothing.
+        return Parts { block, backward, logits, contraction: 0.0, expansion: 0.0, first_touch };
+    }
     let sources = dimensions.before(Layer(middle)) + dimensions.heads;
     let shape = [sources as i64, tokens, spec.d_model as i64];
     let differences = Tensor::zeros(shape, (model.kind(), model.device)).fill_(1.0); // [source, batch · pos, d_model]
     let mut sums = Array2::zeros((problem.graph.sources(), problem.graph.destinations()));
     // The passes of one contraction cost as if they were different ones.
-    let of_layer: Vec<_> = gradients.layers.iter().cycle().take(division.passes).collect();
+    let of_layer = gradients.layer(&run, Layer(middle));
+    let of_layer = vec![&of_layer; division.passes];
     let mut contract = || timed(|| contract_layer(&run, &differences, Layer(middle), &of_layer, &mut sums)).0;
     let contraction = contract().min(contract());
     let z = Tensor::zeros(

@@ -9,7 +9,7 @@
 //! and attention have nearly none). Take `eap-ig` for those.
 
 use super::Run;
-use super::contract::contract;
+use super::contract::{Differences, contract};
 use super::gradient::gradients_and_record;
 use super::method::{Listing, Scorer, Work};
 use super::state::{Ledger, Stopped};
@@ -45,8 +45,7 @@ impl Scorer for Eap {
     }
 
     fn score_batch(&self, run: &Run, _: &mut Ledger) -> Result<Array2<f64>, Stopped> {
-        let (model, dimensions) = (run.problem.model, run.problem.graph.dimensions);
         let (gradients, clean) = gradients_and_record(run, None, &mut NoTap);
-        Ok(contract(run, &clean.written_minus(&run.ablated(), model, dimensions), &[gradients]))
+        Ok(contract(run, &Differences::new(run, &clean, &run.ablated()), &[gradients]))
     }
 }

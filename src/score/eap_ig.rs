@@ -9,17 +9,17 @@
 //! Not for: pairs of different length (the line between the embeddings needs both ends).
 
 use super::Run;
-use super::contract::contract;
+use super::contract::{Differences, contract};
 use super::gradient::{Replace, entering, gradients, gradients_and_record};
 use super::method::{Listing, Scorer, Work};
 use super::state::{Ledger, Stopped};
-use crate::graph::Graph;
+use crate::graph::{Graph, Level};
 use crate::measure::constants::ablated_embedding;
 use crate::measure::memory::Needs;
 use crate::measure::sources::Activations;
 use crate::model::site::Site;
 use ndarray::Array2;
-use tch::{Kind, Tensor};
+use tch::Kind;
 
 pub const LISTING: Listing = Listing {
     name: "eap-ig",
@@ -64,6 +64,10 @@ impl Scorer for Options {
         &LISTING
     }
 
+    fn levels(&self) -> &'static [Level] {
+        &Level::ALL
+    }
+
     fn needs(&self) -> Needs {
         Needs { passes: self.steps, differences_last: false }
     }
@@ -85,10 +89,9 @@ impl Scorer for Options {
     }
 
     fn score_batch(&self, run: &Run, ledger: &mut Ledger) -> Result<Array2<f64>, Stopped> {
-        let (model, dimensions) = (run.problem.model, run.problem.graph.dimensions);
-        let clean = Activations::record(model, &run.batch.clean, run.past);
+        let clean = run.clean();
         let reference = clean.logits.log_softmax(-1, None::<Kind>); // [batch, vocab]
-        let ablated = ablated_embedding(model, run.batch, run.problem.constants); // [batch, pos, d_model]
+        let ablated = ablated_embedding(run.problem.model, run.batch, run.problem.constants); // [batch, pos, d_model]
         let at = |k: usize| {
             let share = k as f64 / self.steps as f64;
             let value = &ablated + (&clean.embedding - &ablated) * share; // [batch, pos, d_model]
@@ -101,8 +104,8 @@ impl Scorer for Options {
         let steps: Vec<usize> = (first..first + self.steps).collect();
         // Contracting the mean of several passes costs as much as contracting one.
         let chunks: Vec<&[usize]> = steps.chunks(run.passes).collect();
-        let mut differences: Option<Tensor> = None; // [source, batch · pos · d_model]
-        let against = |corrupt: &Activations| clean.written_minus(corrupt, model, dimensions);
+        let mut differences: Option<Differences> = None;
+        let against = |ablated: &Activations| Differences::new(run, &clean, ablated);
         let sums = ledger.steps(chunks.len(), |chunk, sums| {
             let mut passes = Vec::new();
             for &k in chunks[chunk] {

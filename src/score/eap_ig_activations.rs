@@ -12,11 +12,11 @@
 //! Not for: large models, where `eap-ig` is as good at a hundredth of the cost.
 
 use super::Run;
-use super::contract::contract;
+use super::contract::{Differences, contract};
 use super::gradient::{Replace, entering, gradients};
 use super::method::{Listing, Scorer, Work};
 use super::state::{Ledger, Stopped};
-use crate::graph::Graph;
+use crate::graph::{Graph, Level};
 use crate::measure::memory::Needs;
 use crate::measure::sources::Activations;
 use crate::model::site::Site;
@@ -51,6 +51,10 @@ impl Scorer for Options {
         &LISTING
     }
 
+    fn levels(&self) -> &'static [Level] {
+        &Level::ALL
+    }
+
     fn needs(&self) -> Needs {
         Needs { passes: TOGETHER, differences_last: false }
     }
@@ -73,11 +77,10 @@ impl Scorer for Options {
     }
 
     fn score_batch(&self, run: &Run, ledger: &mut Ledger) -> Result<Array2<f64>, Stopped> {
-        let (model, dimensions) = (run.problem.model, run.problem.graph.dimensions);
-        let clean = Activations::record(model, &run.batch.clean, run.past);
+        let clean = run.clean();
         let ablated = run.ablated();
         let reference = clean.logits.log_softmax(-1, None::<Kind>); // [batch, vocab]
-        let differences = clean.written_minus(&ablated, model, dimensions); // [source, batch · pos · d_model]
+        let differences = Differences::new(run, &clean, &ablated);
         let points: Vec<(Site, Tensor)> = groups(&clean, &ablated)
             .into_iter()
             .flat_map(|(site, [clean, ablated])| {

@@ -4,6 +4,7 @@ use super::method::{METHODS, Method, Settings};
 use super::state::Stopped;
 use crate::ablation::Ablation;
 use crate::error::{Hint, nearest};
+use crate::graph::Level;
 use crate::measure::memory::MemoryError;
 use crate::metric::MetricKind;
 
@@ -25,6 +26,10 @@ pub enum ScoreError {
     Steps { method: &'static str, steps: usize },
     #[error("method `{method}` does not work with ablation `{ablation}`")]
     Ablation { method: &'static str, ablation: Ablation },
+    #[error("method `{method}` has no scores at the level of {level}s")]
+    Level { method: &'static str, level: Level },
+    #[error("ablation `optimal` knows no constants for what is scored at the level of {level}s")]
+    OptimalUnits { level: Level },
     #[error("method `{method}` does not tell positions apart")]
     Positions { method: &'static str },
     #[error(transparent)]
@@ -66,6 +71,8 @@ impl Hint for ScoreError {
             ScoreError::NoGradient { .. } => "take `--method exact`, or a task with another metric".into(),
             ScoreError::NotOfPairs { .. } => "leave --per-pair and --shard out, or take another method".into(),
             ScoreError::Ablation { ablation, .. } => these(|method| method.check_ablation(*ablation).is_ok()),
+            ScoreError::Level { level, .. } => these(|method| method.scorer().levels().contains(level)),
+            ScoreError::OptimalUnits { .. } => "take --ablation mean, or --level edge".into(),
             ScoreError::Positions { .. } => these(|method| method.scorer().by_position()),
             ScoreError::NoPairs => "ask for more with --pairs".into(),
             ScoreError::Steps { .. } => "the papers take 5".into(),

@@ -12,12 +12,10 @@ use super::method::{Listing, Scorer, Work};
 use super::state::{Ledger, Stopped};
 use crate::graph::{Destination, Graph, Slot};
 use crate::measure::memory::{Needs, rows_side_by_side};
-use crate::measure::sources::Activations;
 use crate::model::site::Site;
 use crate::model::spec::{Head, Layer};
 use crate::model::tap::Tap;
 use crate::model::{Pass, Start};
-use crate::spans::Spans;
 use ndarray::Array2;
 use tch::{Kind, Tensor};
 
@@ -94,28 +92,17 @@ impl Tap for Shift {
     }
 }
 
-/// 1 at the positions of a group, 0 elsewhere: `[batch, pos, 1]`.
-fn mask(run: &Run, spans: &Spans, span: usize) -> Tensor {
-    let (model, batch) = (run.problem.model, run.batch);
-    let [tokens, _] = batch.tokens_of(spans, span).map(|of| Tensor::from_slice(&of).to_device(model.device));
-    let mask = Tensor::zeros([batch.clean.numel() as i64], (model.kind(), model.device)).index_fill(0, &tokens, 1.0);
-    mask.view([batch.clean.size()[0], -1, 1])
-}
-
 /// Sums over the pairs of one batch: `[source, destination]`, of each group of positions in turn.
 fn score_batch(run: &Run, ledger: &mut Ledger) -> Result<Array2<f64>, Stopped> {
     let _no_grad = tch::no_grad_guard();
     let (model, graph, batch) = (run.problem.model, run.problem.graph, run.batch);
-    let clean = Activations::record(model, &batch.clean, run.past);
+    let clean = run.clean();
     let reference = clean.logits.log_softmax(-1, None::<Kind>); // [batch, vocab]
     let whole = run.metric(&clean.logits, Some(&reference)); // [batch]
     let (rows, pos) = (batch.clean.size()[0], batch.clean.size()[1]);
     let missing =
         clean.replaced_by(&run.ablated(), model, graph.dimensions).view([graph.sources() as i64, rows, pos, -1]); // [source, batch, pos, d_model]
-    let masks = match run.problem.spans {
-        None => vec![None],
-        Some(spans) => (0..spans.names.len()).map(|span| Some(mask(run, spans, span))).collect(),
-    };
+    let masks = run.masks();
     let at_once = (rows_side_by_side(&model.spec) / (rows * pos) as usize).max(1);
     ledger.steps(graph.destinations(), |column, sums| {
         let slot = graph.slot(Destination(column));

@@ -8,17 +8,45 @@
 //! back, so that the graph of those layers alone is ever alive.
 
 use super::Run;
+use crate::graph::Level;
 use crate::measure::sources::{Activations, Recorder};
 use crate::model::site::Site;
-use crate::model::spec::Branch;
+use crate::model::spec::{Branch, Layer};
 use crate::model::tap::Tap;
 use crate::model::{Model, Start};
+use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
-/// Gradients of one pass, enough to pull back to every slot.
+/// Gradients of one pass at the sites that the level needs, and what was seen on the way.
 pub(super) struct Gradients {
-    pub layers: Vec<LayerGradients>,
-    pub last: Tensor, // [batch, d_model], at the last position
+    gradients: BTreeMap<Site, Tensor>,
+    /// The residual stream before each attention, and sums of heads before a norm that follows: `[batch, pos, d_model]`.
+    seen: BTreeMap<Site, Tensor>,
+    entering: Tensor, // [batch, pos, d_model], at what enters the first layer
+}
+
+impl Gradients {
+    /// At a site, of the site's shape. What a site of the embedding has is what enters the first layer has.
+    pub(super) fn at(&self, site: Site) -> Tensor {
+        let of_embedding = || (site == Site::TokenEmbedding).then_some(&self.entering);
+        self.gradients.get(&site).or_else(of_embedding).map_or_else(Tensor::new, Tensor::shallow_clone)
+    }
+
+    /// What the slots of a layer need.
+    pub(super) fn layer(&self, run: &Run, layer: Layer) -> LayerGradients {
+        let seen = |site| self.seen.get(&site).map_or_else(Tensor::new, Tensor::shallow_clone);
+        LayerGradients {
+            projections: Branch::ALL.map(|branch| self.at(projection(run, layer, branch))),
+            residual: seen(Site::BlockIn(layer)),
+            head_sum: seen(Site::HeadSum(layer)),
+            mlp: self.gradients.get(&Site::MlpIn(layer)).map(Tensor::shallow_clone),
+        }
+    }
+
+    /// At the last position before the final norm: `[batch, d_model]`.
+    pub(super) fn last(&self) -> Tensor {
+        self.at(Site::FinalIn).squeeze_dim(1)
+    }
 }
 
 pub(super) struct LayerGradients {
@@ -41,34 +69,54 @@ impl LayerGradients {
     }
 }
 
-/// Keeps the handles that gradients are wanted for.
-struct Capture {
-    /// Keys and values count once for each query head.
-    per_query_head: bool,
-    head_sums: bool,
-    residuals: Vec<Tensor>,
-    sums: Vec<Tensor>,
-    /// In order: q, k, v and the MLP input of each layer, at last the last position before the final norm.
-    handles: Vec<Tensor>,
+/// Where the queries, keys or values of a layer are one for each slot.
+pub(super) fn projection(run: &Run, layer: Layer, branch: Branch) -> Site {
+    let per_query_head = run.problem.graph.dimensions.kv_slots != run.problem.model.spec.kv_heads;
+    match branch {
+        Branch::Key | Branch::Value if per_query_head => Site::PerQueryHead(layer, branch),
+        _ => Site::Projection(layer, branch),
+    }
 }
 
-impl Tap for Capture {
-    fn wants(&self, site: Site) -> bool {
+/// Keeps the handles that gradients are wanted for.
+struct Capture<'a> {
+    run: &'a Run<'a>,
+    seen: BTreeMap<Site, Tensor>,
+    handles: BTreeMap<Site, Tensor>,
+}
+
+impl Capture<'_> {
+    fn is_seen(&self, site: Site) -> bool {
         match site {
-            Site::BlockIn(_) | Site::Projection(_, Branch::Query) | Site::MlpIn(_) | Site::FinalIn => true,
-            Site::Projection(..) => !self.per_query_head,
-            Site::PerQueryHead(_, branch) => self.per_query_head && branch != Branch::Query,
-            Site::HeadSum(_) => self.head_sums,
+            Site::BlockIn(_) => true,
+            Site::HeadSum(_) => self.run.problem.model.spec.placement.after(),
+            _ => false,
+        }
+    }
+}
+
+impl Tap for Capture<'_> {
+    fn wants(&self, site: Site) -> bool {
+        let is_projection = |layer, branch| projection(self.run, layer, branch) == site;
+        match (self.run.problem.level, site) {
+            (Level::Edge, Site::MlpIn(_) | Site::FinalIn) => true,
+            (Level::Edge | Level::Node, Site::Projection(layer, branch) | Site::PerQueryHead(layer, branch)) => {
+                is_projection(layer, branch)
+            }
+            (Level::Node, Site::Z(_) | Site::MlpOut(_)) | (Level::Neuron, Site::Z(_) | Site::MlpPost(_)) => true,
+            (Level::Edge, _) => self.is_seen(site),
             _ => false,
         }
     }
 
     fn at(&mut self, site: Site, value: Tensor) -> Tensor {
-        match site {
-            Site::BlockIn(_) => self.residuals.push(value.detach()),
-            Site::HeadSum(_) => self.sums.push(value.detach()),
-            _ => self.handles.push(value.shallow_clone()),
+        if self.is_seen(site) {
+            self.seen.insert(site, value.detach());
+            return value;
         }
+        // What an edit put there is a constant, which can have a gradient all the same.
+        let value = if value.requires_grad() { value } else { value.detach().set_requires_grad(true) };
+        self.handles.insert(site, value.shallow_clone());
         value
     }
 }
@@ -114,17 +162,17 @@ fn stretches(model: &Model, stretch: usize) -> Vec<std::ops::Range<usize>> {
 /// The gradient of the summed metric in a run with an edit, from the residual stream `[batch, pos, d_model]` that enters
 /// each stretch of layers.
 pub(super) fn gradients(run: &Run, entering: &[Tensor], reference: Option<&Tensor>, edit: &mut impl Tap) -> Gradients {
-    let mut layers = Vec::new();
-    let (mut last, mut above) = (Tensor::new(), None);
+    let mut found: Option<Gradients> = None;
     for (stretch, entering) in stretches(run.problem.model, run.stretch).into_iter().zip(entering).rev() {
-        let found = of_stretch(run, stretch, entering, above.as_ref(), reference, edit);
-        layers.splice(0..0, found.layers);
-        if above.is_none() {
-            last = found.last;
+        let above = found.as_ref().map(|found| &found.entering);
+        let mut of_stretch = of_stretch(run, stretch, entering, above, reference, edit);
+        if let Some(mut above) = found {
+            of_stretch.gradients.append(&mut above.gradients);
+            of_stretch.seen.append(&mut above.seen);
         }
-        above = Some(found.entering);
+        found = Some(of_stretch);
     }
-    Gradients { layers, last }
+    found.unwrap_or_else(|| Gradients { gradients: BTreeMap::new(), seen: BTreeMap::new(), entering: Tensor::new() })
 }
 
 /// [`gradients`] of a run that was not recorded yet, and what it recorded; one pass does both where all layers run backwards
@@ -135,7 +183,7 @@ pub(super) fn gradients_and_record(
     edit: &mut impl Tap,
 ) -> (Gradients, Activations) {
     let model = run.problem.model;
-    let mut recorder = Recorder::new(model);
+    let mut recorder = Recorder::new(model, run.problem.level);
     if run.stretch >= model.spec.layers {
         let embedded = tch::no_grad(|| model.embed(&run.batch.clean, run.past, &mut (&mut *edit, &mut recorder))); // [batch, pos, d_model]
         let gradients = gradients(run, &[embedded], reference, &mut (edit, &mut recorder));
@@ -153,13 +201,6 @@ pub(super) fn gradients_and_record(
     (gradients(run, &entering, reference.or(Some(&of_itself)), edit), recorded)
 }
 
-/// The gradients of some consecutive layers.
-pub(super) struct StretchGradients {
-    pub layers: Vec<LayerGradients>,
-    last: Tensor,     // [batch, d_model], of the uppermost stretch
-    entering: Tensor, // [batch, pos, d_model], at what enters the first of them
-}
-
 /// Runs layers forward from what enters them, `[batch, pos, d_model]`, and back from the gradient `above` of what leaves
 /// them; without one, on to the metric and back from there.
 pub(super) fn of_stretch(
@@ -169,10 +210,10 @@ pub(super) fn of_stretch(
     above: Option<&Tensor>,
     reference: Option<&Tensor>,
     edit: &mut impl Tap,
-) -> StretchGradients {
+) -> Gradients {
     let model = run.problem.model;
     let start = entering.detach().set_requires_grad(true); // [batch, pos, d_model]
-    let mut capture = Capture::new(run);
+    let mut capture = Capture { run, seen: BTreeMap::new(), handles: BTreeMap::new() };
     let tap = &mut (edit, &mut capture);
     let out = model.some_blocks(stretch, start.shallow_clone(), &run.pass(), tap); // [batch, pos, d_model]
     let goal = match above {
@@ -182,37 +223,14 @@ pub(super) fn of_stretch(
         }
         Some(gradient) => (out * gradient).sum(None::<Kind>),
     }; // []
-    let Capture { residuals, sums, mut handles, .. } = capture;
-    let mut sums = sums.into_iter();
-    handles.push(start);
-    let found = Tensor::run_backward(&[goal], &handles, false, false);
+    let Capture { seen, handles, .. } = capture;
+    let wanted: Vec<&Tensor> = handles.values().chain([&start]).collect();
+    let found = Tensor::run_backward(&[goal], &wanted, false, false);
     let mut found = found
         .into_iter()
-        .zip(&handles)
+        .zip(&wanted)
         // An undefined gradient means that the metric does not depend on the handle.
         .map(|(gradient, handle)| if gradient.defined() { gradient } else { handle.zeros_like() });
-    let mut next = || found.next().unwrap_or_default();
-    let layers = residuals
-        .into_iter()
-        .map(|residual| {
-            let projections = [next(), next(), next()];
-            let mlp = model.spec.mlp.map(|_| next());
-            LayerGradients { projections, residual, head_sum: sums.next().unwrap_or_default(), mlp }
-        })
-        .collect();
-    let last = if above.is_none() { next().squeeze_dim(1) } else { Tensor::new() };
-    StretchGradients { layers, last, entering: next() }
-}
-
-impl Capture {
-    fn new(run: &Run) -> Capture {
-        let (spec, dimensions) = (&run.problem.model.spec, run.problem.graph.dimensions);
-        Capture {
-            per_query_head: dimensions.kv_slots != spec.kv_heads,
-            head_sums: spec.placement.after(),
-            residuals: Vec::new(),
-            sums: Vec::new(),
-            handles: Vec::new(),
-        }
-    }
+    let gradients: BTreeMap<Site, Tensor> = handles.keys().copied().zip(found.by_ref()).collect();
+    Gradients { gradients, seen, entering: found.next().unwrap_or_default() }
 }

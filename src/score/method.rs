@@ -2,9 +2,11 @@
 
 use super::state::{Ledger, Stopped};
 use super::{
-    Problem, Run, ScoreError, acdc, clean_corrupted, eap, eap_ig, eap_ig_activations, exact, ifr, random, relp,
+    Problem, Run, ScoreError, acdc, activation_patching, attribution_patching, clean_corrupted, eap, eap_ig,
+    eap_ig_activations, exact, ifr, random, relp,
 };
 use crate::ablation::Ablation;
+use crate::graph::Level;
 use crate::measure::Batch;
 use crate::measure::memory::Needs;
 use crate::model::Rules;
@@ -22,6 +24,8 @@ pub enum Method {
     Acdc(acdc::Options),
     Ifr,
     Random(random::Options),
+    AttributionPatching,
+    ActivationPatching,
 }
 
 /// What `penjing score --list` says of a method.
@@ -35,7 +39,7 @@ pub struct Listing {
 }
 
 /// Every method, in the order of the documentation.
-pub const METHODS: [&Listing; 9] = [
+pub const METHODS: [&Listing; 11] = [
     &eap::LISTING,
     &eap_ig::LISTING,
     &eap_ig_activations::LISTING,
@@ -45,6 +49,8 @@ pub const METHODS: [&Listing; 9] = [
     &acdc::LISTING,
     &ifr::LISTING,
     &random::LISTING,
+    &attribution_patching::LISTING,
+    &activation_patching::LISTING,
 ];
 
 /// What the methods' names on the command line leave open.
@@ -75,6 +81,8 @@ pub(super) struct Work {
     pub unrecorded: usize,
     /// Passes through a single block for each position of a pair.
     pub patched: f64,
+    /// Whether every unit of the level takes a pass from its layer upwards.
+    pub patched_units: bool,
     /// How often the outputs of all sources are gone through.
     pub expansions: f64,
 }
@@ -82,12 +90,12 @@ pub(super) struct Work {
 impl Work {
     /// Whether the model runs at all.
     pub fn runs(&self) -> bool {
-        self.recorded + self.backward > 0 || self.patched > 0.0
+        self.recorded + self.backward > 0 || self.patched > 0.0 || self.patched_units
     }
 
     /// A clean and a corrupt pass, and so many with gradients.
     pub fn with_backward(backward: usize) -> Work {
-        Work { recorded: 2, backward, unrecorded: 0, patched: 0.0, expansions: 1.0 }
+        Work { recorded: 2, backward, unrecorded: 0, patched: 0.0, patched_units: false, expansions: 1.0 }
     }
 }
 
@@ -104,6 +112,11 @@ pub(super) trait Scorer {
     /// rest of its run depends on.
     fn shape(&self, graph: &crate::graph::Graph) -> (usize, usize) {
         (graph.sources(), graph.destinations())
+    }
+
+    /// What it can score.
+    fn levels(&self) -> &'static [Level] {
+        &[Level::Edge]
     }
 
     /// What sources that are ablated can carry.
@@ -190,6 +203,8 @@ impl Method {
             Method::Acdc(acdc.clone()),
             Method::Ifr,
             Method::Random(random::Options { seed }),
+            Method::AttributionPatching,
+            Method::ActivationPatching,
         ]
     }
 
@@ -215,6 +230,8 @@ impl Method {
             Method::Acdc(options) => options,
             Method::Ifr => &ifr::Ifr,
             Method::Random(options) => options,
+            Method::AttributionPatching => &attribution_patching::AttributionPatching,
+            Method::ActivationPatching => &activation_patching::ActivationPatching,
         }
     }
 

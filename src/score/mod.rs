@@ -6,6 +6,8 @@
 //! ([`checkpoint`]), left, and taken up again by another process, which ends in the same bytes.
 
 pub mod acdc;
+pub mod activation_patching;
+pub mod attribution_patching;
 pub mod checkpoint;
 pub mod clean_corrupted;
 mod contract;
@@ -21,11 +23,12 @@ pub mod method;
 pub mod random;
 pub mod relp;
 mod state;
+mod units;
 
 use crate::ablation::Ablation;
 use crate::dataset::TokenPair;
-use crate::graph::Graph;
 use crate::graph::scores::Scores;
+use crate::graph::{Graph, Level, Units};
 use crate::measure::batch::{Prefix, Rows, group};
 use crate::measure::constants::{Constants, ablated, prefix_under};
 use crate::measure::memory::{Division, MemoryError, Sizes, out_of_memory};
@@ -48,6 +51,8 @@ pub struct Problem<'a> {
     pub graph: &'a Graph,
     pub pairs: &'a [TokenPair],
     pub metric: MetricKind,
+    /// What gets a score.
+    pub level: Level,
     /// Pairs run at once; `None`: as many as are fast and fit.
     pub batch_size: Option<usize>,
     pub prefix: Prefix,
@@ -71,6 +76,7 @@ impl<'a> Problem<'a> {
             graph,
             pairs,
             metric,
+            level: Level::Edge,
             batch_size: None,
             prefix: Prefix::Shared,
             memory: usize::MAX,
@@ -87,6 +93,7 @@ impl<'a> Problem<'a> {
     /// [`ScoreError::Memory`] when even the smallest division does not.
     pub fn division(&self, method: &Method) -> Result<Division, ScoreError> {
         let sizes = Sizes::new(self.model, self.graph.dimensions, self.pairs, self.prefix_for(method));
+        let sizes = Sizes { level: self.level, ..sizes };
         let batch_size = if self.per_pair { Some(1) } else { self.batch_size };
         let division = sizes.divide(method.needs(), self.pairs.len(), batch_size, self.memory, self.model.device)?;
         if method.scorer().search().is_some() {
@@ -100,9 +107,18 @@ impl<'a> Problem<'a> {
         Ok(Division { stretch: self.stretch.unwrap_or(division.stretch), ..division })
     }
 
-    /// Rows and columns of a method's sums: a column of every destination for each group of positions in turn.
+    /// The units of the level.
+    pub fn units(&self) -> Units {
+        Units::new(self.level, self.graph.dimensions, self.model.spec.d_mlp)
+    }
+
+    /// Rows and columns of a method's sums: the columns of an edge's destinations, or a single one of units, for each group
+    /// of positions in turn.
     fn shape(&self, method: &Method) -> (usize, usize) {
-        let (rows, columns) = method.scorer().shape(self.graph);
+        let (rows, columns) = match self.level {
+            Level::Edge => method.scorer().shape(self.graph),
+            Level::Node | Level::Neuron => (self.units().len(), 1),
+        };
         (rows, columns * self.spans.map_or(1, |spans| spans.names.len()))
     }
 
@@ -130,6 +146,13 @@ impl<'a> Problem<'a> {
             return Err(ScoreError::Steps { method: method.name(), steps });
         }
         method.check_ablation(self.constants.map_or(Ablation::Counterfactual, |constants| constants.ablation))?;
+        if !method.scorer().levels().contains(&self.level) {
+            return Err(ScoreError::Level { method: method.name(), level: self.level });
+        }
+        if self.level != Level::Edge && self.constants.is_some_and(|constants| constants.ablation == Ablation::Optimal)
+        {
+            return Err(ScoreError::OptimalUnits { level: self.level });
+        }
         if self.spans.is_some() && !method.scorer().by_position() {
             return Err(ScoreError::Positions { method: method.name() });
         }
@@ -245,7 +268,35 @@ impl<'a> Run<'a> {
 
     /// What the sources write, and the destinations read, when everything is ablated.
     fn ablated(&self) -> Activations {
-        ablated(self.problem.model, self.batch, self.past, self.problem.constants)
+        ablated(self.problem.level, self.problem.model, self.batch, self.past, self.problem.constants)
+    }
+
+    /// The clean run.
+    fn clean(&self) -> Activations {
+        Activations::record_for(self.problem.level, self.problem.model, &self.batch.clean, self.past)
+    }
+
+    /// Groups of positions that are kept apart; one where none are.
+    fn spans(&self) -> usize {
+        self.problem.spans.map_or(1, |spans| spans.names.len())
+    }
+
+    /// For each of them 1 at its positions and 0 elsewhere, `[batch, pos, 1]`; nothing where none are kept apart.
+    fn masks(&self) -> Vec<Option<Tensor>> {
+        let Some(spans) = self.problem.spans else { return vec![None] };
+        let (model, rows) = (self.problem.model, self.batch.clean.size()[0]);
+        let mask = |span| {
+            let [tokens, _] =
+                self.batch.tokens_of(spans, span).map(|of| Tensor::from_slice(&of).to_device(model.device));
+            let zeros = Tensor::zeros([self.batch.clean.numel() as i64], (model.kind(), model.device));
+            Some(zeros.index_fill(0, &tokens, 1.0).view([rows, -1, 1]))
+        };
+        (0..spans.names.len()).map(mask).collect()
+    }
+
+    /// Sums of units with nothing added: `[unit, span]`.
+    fn zeros(&self) -> Array2<f64> {
+        Array2::zeros((self.problem.units().len(), self.spans()))
     }
 
     /// The metric of each row from last-position logits `[batch, vocab]`: `[batch]`.

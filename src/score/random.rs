@@ -8,7 +8,7 @@
 use super::Run;
 use super::method::{Listing, Scorer, Work};
 use super::state::{Ledger, Stopped};
-use crate::graph::Graph;
+use crate::graph::{Graph, Level};
 use crate::measure::memory::Needs;
 use ndarray::Array2;
 use rand::{Rng, SeedableRng};
@@ -27,12 +27,16 @@ impl Scorer for Options {
         &LISTING
     }
 
+    fn levels(&self) -> &'static [Level] {
+        &Level::ALL
+    }
+
     fn needs(&self) -> Needs {
         Needs { passes: 0, differences_last: true }
     }
 
     fn work(&self, _: &Graph) -> Work {
-        Work { recorded: 0, backward: 0, unrecorded: 0, patched: 0.0, expansions: 0.0 }
+        Work { recorded: 0, backward: 0, unrecorded: 0, patched: 0.0, patched_units: false, expansions: 0.0 }
     }
 
     fn uses_gradients(&self) -> bool {
@@ -46,11 +50,14 @@ impl Scorer for Options {
     fn score_batch(&self, run: &Run, _: &mut Ledger) -> Result<Array2<f64>, Stopped> {
         let graph = run.problem.graph;
         let mut random = ChaCha8Rng::seed_from_u64(self.seed);
+        // The same for every pair.
+        let mut drawn = || (f64::from(random.next_u32() >> 8) / f64::from(1 << 23) - 1.0) * run.batch.len() as f64;
+        if run.problem.level != Level::Edge {
+            return Ok(run.zeros().mapv(|_| drawn()));
+        }
         let mut sums = Array2::zeros((graph.sources(), graph.destinations()));
         for edge in graph.edges() {
-            let drawn = f64::from(random.next_u32() >> 8) / f64::from(1 << 23) - 1.0;
-            // The same for every pair.
-            sums[[edge.source.0, edge.destination.0]] = drawn * run.batch.len() as f64;
+            sums[[edge.source.0, edge.destination.0]] = drawn();
         }
         Ok(sums)
     }

@@ -12,7 +12,7 @@ use super::Run;
 use super::eap::Eap;
 use super::method::{Listing, Scorer, Work};
 use super::state::{Ledger, Stopped};
-use crate::graph::Graph;
+use crate::graph::{Graph, Level};
 use crate::measure::memory::Needs;
 use crate::model::Rules;
 use ndarray::Array2;
@@ -41,6 +41,10 @@ impl Default for Options {
 impl Scorer for Options {
     fn listing(&self) -> &'static Listing {
         &LISTING
+    }
+
+    fn levels(&self) -> &'static [Level] {
+        &Level::ALL
     }
 
     fn needs(&self) -> Needs {
