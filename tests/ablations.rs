@@ -11,7 +11,7 @@ use penjing::circuit::EdgeMask;
 use penjing::dataset::TokenPair;
 use penjing::error::Hint;
 use penjing::eval::Bench;
-use penjing::graph::{Dimensions, Edge, Graph, KvSlots, Node, Source};
+use penjing::graph::{Dimensions, Edge, Graph, KvSlots, Level, Node, Source};
 use penjing::measure::Constants;
 use penjing::measure::batch::Batch;
 use penjing::measure::metric::{divergence, per_pair};
@@ -34,7 +34,9 @@ fn problem<'a>(case: &'a Case, graph: &'a Graph, constants: &'a Constants) -> Pr
 }
 
 fn constants(case: &Case, graph: &Graph, pairs: &[TokenPair], ablation: Ablation) -> Constants {
-    Constants::of(ablation, &case.loaded.model, graph.dimensions, pairs, usize::MAX, &mut |_| ()).unwrap().unwrap()
+    Constants::of(ablation, Level::Edge, &case.loaded.model, graph.dimensions, pairs, usize::MAX, &mut |_| ())
+        .unwrap()
+        .unwrap()
 }
 
 /// Where sources write.

@@ -197,3 +197,71 @@ fn the_readme_s_task_works_on_the_default_model() {
     std::fs::write(folder.path().join("swap.toml"), task).unwrap();
     penjing(folder.path()).args(["task", "check", "swap.toml", "--model", "toy-4l"]).assert().success();
 }
+
+/// The document that a run of `score` at a level prints, and the scores that it wrote.
+fn scored(folder: &TempDir, level: &str, method: &str) -> (Value, Value) {
+    let arguments = ["score", "ioi", "--pairs", "8", "--out", "out", "--json", "--level", level, "--method", method];
+    let output = penjing(folder.path()).args(arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let file = std::fs::read(folder.path().join("out/scores.json")).unwrap();
+    (serde_json::from_slice(&output.stdout).unwrap(), serde_json::from_slice(&file).unwrap())
+}
+
+#[test]
+fn nodes_and_neurons_are_scored_by_the_methods_that_have_them() {
+    let folder = tempdir().unwrap();
+    for (level, method, name) in [
+        ("node", "attribution-patching", "a3.h1<q>"),
+        ("node", "atp-star", "m3"),
+        ("neuron", "attribution-patching", "m3.n17"),
+    ] {
+        let (document, file) = scored(&folder, level, method);
+        assert_eq!((document["level"].as_str(), document["method"].as_str()), (Some(level), Some(method)));
+        let scores = file["scores"].as_object().unwrap();
+        assert_eq!(document["units_total"], scores.len());
+        assert_eq!(file["level"], level);
+        assert!(scores[name].is_f64() && scores["input"].is_f64(), "{method}");
+    }
+    let having = "these do: eap-ig, eap-ig-activations, clean-corrupted, relp";
+    refuses(
+        &folder,
+        &["score", "ioi", "--level", "node", "--method", "exact"],
+        &["method `exact` has no scores at the level of nodes", having],
+    );
+    refuses(
+        &folder,
+        &["score", "ioi", "--method", "atp-star"],
+        &["`atp-star` has no scores at the level of edges", "eap-ig"],
+    );
+    refuses(&folder, &["discover", "ioi", "--method", "activation-patching"], &["has no scores at the level of edges"]);
+    refuses(&folder, &["score", "ioi", "--level", "head"], &["head"]);
+}
+
+#[test]
+fn shards_of_nodes_are_merged_to_what_one_run_writes() {
+    let folder = tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let output = penjing(folder.path()).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let node = ["score", "ioi", "--pairs", "6", "--method", "eap-ig", "--level", "node", "--batch", "1", "--per-pair"];
+    run(&[&node[..], &["--out", "whole"]].concat());
+    for shard in ["0/2", "1/2"] {
+        run(&[&node[..], &["--out", "parts", "--shard", shard]].concat());
+    }
+    run(&["merge", "parts"]);
+    let [whole, parts] = ["whole", "parts"].map(|out| {
+        let file = std::fs::read(folder.path().join(out).join("scores.json")).unwrap();
+        serde_json::from_slice::<Value>(&file).unwrap()
+    });
+    for (name, score) in whole["scores"].as_object().unwrap() {
+        let off = (score.as_f64().unwrap() - parts["scores"][name].as_f64().unwrap()).abs();
+        assert!(off < 1e-5, "{name}: {off}");
+    }
+    let [whole, parts] = ["whole", "parts"].map(|out| std::fs::read(folder.path().join(out).join("per-pair.npz")));
+    assert!(whole.unwrap() == parts.unwrap());
+    // A shard of edges is no part of it.
+    let edges = ["score", "ioi", "--pairs", "6", "--method", "eap-ig", "--batch", "1", "--per-pair", "--out", "parts"];
+    run(&[&edges[..], &["--shard", "1/2"]].concat());
+    refuses(&folder, &["merge", "parts"], &["are of different runs", "level is"]);
+}

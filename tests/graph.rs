@@ -8,7 +8,7 @@ use penjing::circuit::select::{Rank, greedy, greedy_by, threshold, top_n};
 use penjing::circuit::{EdgeMask, eap_json, scores_file};
 use penjing::error::Hint;
 use penjing::graph::scores::Scores;
-use penjing::graph::{Destination, Dimensions, Graph, Node, Slot, Source};
+use penjing::graph::{Destination, Dimensions, Graph, Level, Node, Slot, Source, Table};
 use proptest::prelude::*;
 
 fn graph(layers: usize, heads: usize, parallel: bool) -> Graph {
@@ -279,10 +279,10 @@ proptest! {
         prop_assert_eq!(file::to_json(&read).unwrap(), json);
 
         let Circuit { provenance, graph, scores, .. } = circuit;
-        let json = scores_file::to_json(&graph, &scores, &provenance).unwrap();
+        let json = scores_file::to_json(&Table::new(&graph, Level::Edge, 0), &scores, &provenance).unwrap();
         let read = scores_file::parse(&json).unwrap();
         prop_assert_eq!(&read.scores, &scores);
-        prop_assert_eq!(scores_file::to_json(&read.graph, &read.scores, &read.provenance).unwrap(), json);
+        prop_assert_eq!(scores_file::to_json(&read.table(), &read.scores, &read.provenance).unwrap(), json);
     }
 }
 
@@ -382,7 +382,7 @@ fn a_report_without_numbers_survives() {
 #[test]
 fn score_files_must_be_whole() {
     let Circuit { provenance, graph, scores, .. } = small_example();
-    let good = scores_file::to_json(&graph, &scores, &provenance).unwrap();
+    let good = scores_file::to_json(&Table::new(&graph, Level::Edge, 0), &scores, &provenance).unwrap();
     let check = |from: &str, to: &str, message: &str| {
         assert!(good.contains(from), "{from}");
         let error = scores_file::parse(&good.replacen(from, to, 1)).unwrap_err();
@@ -392,6 +392,44 @@ fn score_files_must_be_whole() {
     check("\"a0.h0->m0\"", "\"input->m0\"", "1 of the graph's 8 edges have no score, the first is a0.h0->m0");
     check("0.25", "null", "line");
     check("penjing.scores/1", "penjing.circuit/1", "the schema is `penjing.circuit/1`, not `penjing.scores/1`");
+}
+
+#[test]
+fn scores_above_edge_level_round_trip_with_their_level() {
+    let Circuit { provenance, .. } = small_example();
+    for kv_slots in [2, 4] {
+        let graph = Graph::new(Dimensions { kv_slots, ..Dimensions::new(2, 4) });
+        for level in Level::ALL {
+            let units = Table::new(&graph, level, 3);
+            let mut scores = Scores { values: ndarray::Array2::zeros(units.shape()) };
+            for (index, cell) in units.cells().into_iter().enumerate() {
+                scores.values[cell] = index as f32 / 3.0 - 1.0;
+            }
+            let json = scores_file::to_json(&units, &scores, &provenance).unwrap();
+            assert_eq!(json.contains("\"level\""), level != Level::Edge);
+            assert_eq!(json.contains("\"neurons\""), level == Level::Neuron);
+            let read = scores_file::parse(&json).unwrap();
+            assert_eq!((&read.scores, read.level), (&scores, level));
+            assert_eq!(scores_file::to_json(&read.table(), &read.scores, &read.provenance).unwrap(), json);
+            if level == Level::Edge {
+                continue;
+            }
+            let check = |from: &str, to: &str, message: &str| {
+                let error = scores_file::parse(&json.replacen(from, to, 1)).unwrap_err();
+                assert!(error.to_string().contains(message), "{error}");
+                assert!(error.hint().is_some());
+            };
+            let count = units.count();
+            let missing = format!("1 of the graph's {count} units have no score, the first is a0.h1");
+            check("\"a0.h1\"", "\"a0.h2\"", &missing);
+            check("\"a0.h1\"", "\"a0.h4\"", "there is no a0.h4 in a model");
+            check("\"a0.h1\"", "\"logits\"", "there is no logits in a model");
+            check(&format!("\"{level}\""), "\"layer\"", "`layer` is no level");
+            if level == Level::Neuron {
+                check("\"neurons\": 3", "\"neurons\": 18446744073709551615", "is too large");
+            }
+        }
+    }
 }
 
 #[test]

@@ -4,14 +4,14 @@
 #![cfg(feature = "torch")]
 
 use penjing::dataset::TokenPair;
-use penjing::graph::{Dimensions, Graph, KvSlots};
+use penjing::graph::{Dimensions, Graph, KvSlots, Level};
 use penjing::identity::Identity;
 use penjing::measure::memory::{Division, Sizes};
 use penjing::metric::MetricKind;
 use penjing::model::Model;
 use penjing::model::spec::Spec;
 use penjing::score::checkpoint::{self, CheckpointError};
-use penjing::score::{METHODS, Method, Problem, ScoreError, Settings, State, Watch, acdc, advance, score};
+use penjing::score::{Method, Problem, ScoreError, Settings, State, Watch, acdc, advance, score};
 use penjing::task::PromptPair;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -42,11 +42,13 @@ fn with_problem(check: impl Fn(&Problem)) {
     check(&Problem { batch_size: Some(2), ..problem });
 }
 
-fn every_method() -> Vec<Method> {
+/// Every method at every level that it has.
+fn every_method() -> Vec<(Method, Level)> {
     // A threshold by which acdc keeps some edges and removes others.
     let acdc = acdc::Options { tau: 1e-6, ..acdc::Options::default() };
     let settings = Settings { steps: 3, acdc, ..Settings::default() };
-    METHODS.iter().map(|listing| Method::parse(listing.name, &settings).unwrap()).collect()
+    let levels = |method: Method| method.levels().iter().map(move |&level| (method.clone(), level));
+    Method::all(&settings).into_iter().flat_map(levels).collect()
 }
 
 /// Ends a run at a safe point, counted from 1.
@@ -87,9 +89,9 @@ fn through_a_file(state: &State, problem: &Problem, method: &Method, folder: &Pa
 fn a_run_stopped_anywhere_ends_in_the_same_bytes() {
     let folder = tempdir().unwrap();
     with_problem(|problem| {
-        for method in every_method() {
+        for (method, level) in every_method() {
             for per_pair in [false, true].into_iter().filter(|per_pair| !per_pair || method.adds_up()) {
-                let problem = Problem { per_pair, ..*problem };
+                let problem = Problem { per_pair, level, ..*problem };
                 let mut whole = State::start(&problem, &method).unwrap();
                 let mut watch = StopAt::new(0);
                 advance(&problem, &method, &mut whole, &mut watch).unwrap();
@@ -99,7 +101,7 @@ fn a_run_stopped_anywhere_ends_in_the_same_bytes() {
                 for stop in 1..=watch.seen {
                     let mut state = State::start(&problem, &method).unwrap();
                     let stopped = advance(&problem, &method, &mut state, &mut StopAt::new(stop));
-                    assert!(matches!(stopped, Err(ScoreError::Stopped(_))), "{}", method.name());
+                    assert!(matches!(stopped, Err(ScoreError::Stopped(_))), "{}, {level}", method.name());
                     let mut state = through_a_file(&state, &problem, &method, folder.path());
                     let mut rest = StopAt::new(0);
                     advance(&problem, &method, &mut state, &mut rest).unwrap();
@@ -154,7 +156,8 @@ fn a_resumed_run_keeps_its_division() {
 fn slow_methods_can_stop_within_a_batch() {
     with_problem(|problem| {
         let one_step = one_pass_at_a_time(problem);
-        for method in every_method() {
+        for (method, level) in every_method() {
+            let problem = &Problem { level, ..*problem };
             let mut state = State { division: one_step, ..State::start(problem, &method).unwrap() };
             let mut watch = StopAt::new(0);
             let batches = state.left.len();
@@ -170,9 +173,13 @@ fn slow_methods_can_stop_within_a_batch() {
                 "eap-ig" => 3,
                 "eap-ig-activations" => 3 * 5,
                 "ifr" => 3,
+                // A step for each dropped layer, or for each site, whose units fit into one pass.
+                "atp-star" => 2,
+                "activation-patching" if level == Level::Node => 1 + 2 * 5,
+                "activation-patching" => 1 + 2 * 2,
                 _ => 0,
             };
-            assert_eq!(steps, expected, "{}", method.name());
+            assert_eq!(steps, expected, "{}, {level}", method.name());
         }
     });
 }
@@ -184,23 +191,23 @@ fn one_pass_at_a_time(problem: &Problem) -> Division {
 #[test]
 fn scores_of_every_pair_are_its_own_and_their_mean_is_the_score() {
     with_problem(|problem| {
-        for method in every_method().into_iter().filter(Method::adds_up) {
-            let problem = Problem { per_pair: true, ..*problem };
+        for (method, level) in every_method().into_iter().filter(|(method, _)| method.adds_up()) {
+            let problem = Problem { per_pair: true, level, ..*problem };
             let mut state = State::start(&problem, &method).unwrap();
             advance(&problem, &method, &mut state, &mut StopAt::new(0)).unwrap();
             let (scores, per_pair) = (state.scores(&problem).unwrap(), state.per_pair.unwrap());
             for (index, pair) in problem.pairs.iter().enumerate() {
                 let alone = Problem { pairs: std::slice::from_ref(pair), ..problem };
                 let alone = score(&alone, &method, &mut |_| ()).unwrap();
-                for (edge, &found) in problem.graph.edges().iter().zip(per_pair.row(index)) {
-                    assert_eq!(found, alone.get(*edge), "{}, pair {index}", method.name());
+                for (cell, &found) in problem.table().cells().into_iter().zip(per_pair.row(index)) {
+                    assert_eq!(found, alone.values[cell], "{}, {level}, pair {index}", method.name());
                 }
             }
-            for (column, &edge) in problem.graph.edges().iter().enumerate() {
+            for (column, cell) in problem.table().cells().into_iter().enumerate() {
                 let of_edge = per_pair.column(column).mapv(f64::from);
                 let (mean, size) = (of_edge.sum() / 8.0, of_edge.mapv(f64::abs).sum() / 8.0);
-                let error = (mean - f64::from(scores.get(edge))).abs();
-                assert!(error <= f64::from(f32::EPSILON) * size, "{}: {error}", method.name());
+                let error = (mean - f64::from(scores.values[cell])).abs();
+                assert!(error <= f64::from(f32::EPSILON) * size, "{}, {level}: {error}", method.name());
             }
         }
     });

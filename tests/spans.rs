@@ -8,7 +8,7 @@ use fixtures::{Case, Leaf, alone, with_each_in};
 use penjing::dataset::TokenPair;
 use penjing::error::Hint;
 use penjing::graph::scores::Scores;
-use penjing::graph::{Dimensions, Edge, Graph, KvSlots, Node, Slot};
+use penjing::graph::{Dimensions, Edge, Graph, KvSlots, Level, Node, Slot};
 use penjing::measure::batch::Prefix;
 use penjing::measure::metric::per_pair;
 use penjing::measure::sources::Activations;
@@ -29,7 +29,7 @@ fn graph(case: &Case) -> Graph {
 fn apart(problem: &Problem, method: &Method) -> Vec<Scores> {
     let mut state = State::start(problem, method).unwrap();
     advance(problem, method, &mut state, &mut &mut |_: penjing::score::Progress| ()).unwrap();
-    state.scores_of_spans(problem.graph)
+    state.scores_of_spans(&problem.table())
 }
 
 fn largest(scores: &Scores) -> f32 {
@@ -44,7 +44,7 @@ fn scores_of_positions_add_up() {
         for prefix in [Prefix::Shared, Prefix::Recomputed] {
             let problem = Problem { prefix, ..Problem::new(&case.loaded.model, &graph, &case.pairs, METRIC) };
             for method in Method::all(&Settings { steps: 2, ..Settings::default() }) {
-                if method == Method::Exact {
+                if method == Method::Exact || !method.levels().contains(&Level::Edge) {
                     continue; // effects of positions do not add up
                 }
                 let found = match score(&Problem { spans: Some(&spans), ..problem }, &method, &mut |_| ()) {

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 pub const SCHEMA: &str = "penjing.circuit/1";
 
 /// Graphs beyond this are refused when read from a file; the largest models in use have a few million edges.
-const MOST_EDGES: usize = 100_000_000;
+pub(super) const MOST_EDGES: usize = 100_000_000;
 
 /// A circuit with everything that its file says.
 #[derive(Clone, Debug)]
@@ -213,8 +213,10 @@ pub enum ContentError {
     Graph(#[from] GraphError),
     #[error("edge {0} is listed twice")]
     Repeated(String),
-    #[error("{missing} of the graph's {edges} edges have no score, the first is {first}")]
-    MissingEdges { missing: usize, edges: usize, first: String },
+    #[error("{missing} of the graph's {count} {what} have no score, the first is {first}")]
+    Missing { missing: usize, count: usize, what: &'static str, first: String },
+    #[error("`{0}` is no level")]
+    Level(String),
     #[error(transparent)]
     Shard(#[from] ShardError),
     #[error("the pairs are not those of shard {shard} of {pairs} pairs")]
@@ -238,7 +240,8 @@ impl Hint for ContentError {
             ContentError::TooLarge(_) => Some("check `layers` and `heads`".into()),
             ContentError::Graph(error) => error.hint(),
             ContentError::Repeated(_) => Some("list every edge once".into()),
-            ContentError::MissingEdges { .. } => Some("a score file lists every edge of the model".into()),
+            ContentError::Missing { what, .. } => Some(format!("a score file lists all {what} of the model")),
+            ContentError::Level(_) => Some("the levels are edge, node and neuron".into()),
         }
     }
 }

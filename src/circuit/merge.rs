@@ -1,10 +1,10 @@
 //! Puts the parts of a run together: what belongs together is told by what is in the files, not by their names.
 
 use super::file::{ContentError, GraphFileError, Provenance};
-use super::shard_file::{self, ShardScores};
+use super::shard_file::{self, ScoredShard};
 use crate::error::Hint;
-use crate::graph::Graph;
 use crate::graph::scores::Scores;
+use crate::graph::{Graph, Level, Table};
 use crate::identity::Identity;
 use ndarray::Array2;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,10 @@ use std::path::{Path, PathBuf};
 pub struct Merged {
     pub provenance: Provenance,
     pub graph: Graph,
-    /// Over all pairs: `[source, destination]`.
+    pub level: Level,
+    /// Neurons of each MLP, at neuron level.
+    pub neurons: usize,
+    /// Over all pairs: `[source, destination]`, or `[unit, 1]` above edge level.
     pub sums: Array2<f64>,
     /// The files in the order of the shards, and whether each has scores of every pair beside it.
     pub files: Vec<PathBuf>,
@@ -72,40 +75,47 @@ impl Merged {
     pub fn read(files: &[PathBuf]) -> Result<Merged, MergeError> {
         let mut parts = Vec::new();
         for path in files {
-            let (graph, part) = shard_file::read(path)?;
-            parts.push((path.as_path(), graph, part));
+            parts.push((path.as_path(), shard_file::read(path)?));
         }
-        parts.sort_by_key(|(_, _, part)| part.shard);
-        let Some((first, graph, of_first)) = parts.first() else { return Err(MergeError::Nothing) };
-        let run = run_of(first, graph, of_first)?;
-        for (other, graph, part) in &parts {
-            let differences = Identity::differences(&run_of(other, graph, part)?, &run);
+        parts.sort_by_key(|(_, part)| part.scores.shard);
+        let Some((first, of_first)) = parts.first() else { return Err(MergeError::Nothing) };
+        let run = run_of(first, of_first)?;
+        for (other, part) in &parts {
+            let differences = Identity::differences(&run_of(other, part)?, &run);
             if !differences.is_empty() {
                 let (first, other) = (first.to_path_buf(), other.to_path_buf());
                 return Err(MergeError::Foreign { first, other, differences });
             }
         }
-        for ((first, _, one), (second, _, other)) in parts.iter().zip(&parts[1..]) {
-            if one.shard == other.shard {
+        for ((first, one), (second, other)) in parts.iter().zip(&parts[1..]) {
+            if one.scores.shard == other.scores.shard {
                 let (first, second) = (first.to_path_buf(), second.to_path_buf());
-                return Err(MergeError::Doubled { shard: one.shard.to_string(), first, second });
+                return Err(MergeError::Doubled { shard: one.scores.shard.to_string(), first, second });
             }
         }
-        let count = of_first.shard.count;
-        let is_there = |index: usize| parts.iter().any(|(_, _, part)| part.shard.index == index);
+        let ScoredShard { graph, level, neurons, scores } = of_first;
+        let count = scores.shard.count;
+        let is_there = |index: usize| parts.iter().any(|(_, part)| part.scores.shard.index == index);
         let missing = count - parts.len();
         if missing > 0 {
             let names = (0..count).filter(|&index| !is_there(index)).map(|index| format!("{index}/{count}"));
             return Err(MergeError::Missing { count, missing, first: names.take(SHOWN).collect() });
         }
-        let zeros = Array2::zeros(of_first.sums.dim()); // [source, destination]
+        let zeros = Array2::zeros(scores.sums.dim()); // [source, destination] or [unit, 1]
         Ok(Merged {
-            provenance: of_first.provenance.clone(),
+            provenance: scores.provenance.clone(),
             graph: graph.clone(),
-            sums: parts.iter().fold(zeros, |sums, (_, _, part)| sums + &part.sums),
-            files: parts.iter().map(|(path, _, _)| path.to_path_buf()).collect(),
-            per_pair: of_first.per_pair,
+            level: *level,
+            neurons: *neurons,
+            sums: parts.iter().fold(zeros, |sums, (_, part)| sums + &part.scores.sums),
+            files: parts.iter().map(|(path, _)| path.to_path_buf()).collect(),
+            per_pair: scores.per_pair,
         })
+    }
+
+    /// What the scores are of.
+    pub fn table(&self) -> Table<'_> {
+        Table::new(&self.graph, self.level, self.neurons)
     }
 
     /// The means over all pairs.
@@ -115,8 +125,9 @@ impl Merged {
 }
 
 /// What a part has to have in common with the others.
-fn run_of(path: &Path, graph: &Graph, part: &ShardScores) -> Result<Identity, MergeError> {
+fn run_of(path: &Path, part: &ScoredShard) -> Result<Identity, MergeError> {
     let content = |source: serde_json::Error| MergeError::Content { path: path.to_owned(), source: source.into() };
-    let run = part.run().map_err(content)?;
-    Ok(run.with("graph", &format!("{:?}", graph.dimensions).into()))
+    let run = part.scores.run().map_err(content)?;
+    let run = run.with("graph", &format!("{:?}", part.graph.dimensions).into());
+    Ok(run.with("level", &part.level.name().into()).with("neurons", &part.neurons.into()))
 }

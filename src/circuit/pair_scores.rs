@@ -1,10 +1,11 @@
-//! `per-pair.npz`: the score of every edge on every pair, for notebooks: a bootstrap needs no further pass.
+//! `per-pair.npz`: the score of every edge (node, neuron) on every pair, for notebooks: a bootstrap needs no further pass.
 //!
 //! Arrays: `scores`, `[pair, edge]`, f32, pairs in the order of the data set and edges in that of `scores.json`; and `edges`,
-//! the names of the edges, `[edge, byte]`, ASCII padded with zeros (a `.view("S…")` of that width in numpy).
+//! the names of the edges, `[edge, byte]`, ASCII padded with zeros (a `.view("S…")` of that width in numpy). Above edge level
+//! the names are called `units`.
 
 use crate::error::{FileError, Hint};
-use crate::graph::Graph;
+use crate::graph::Table;
 use ndarray::Array2;
 use ndarray_npy::{NpzReader, NpzWriter, ReadNpzError, WriteNpzError};
 use std::fs::File;
@@ -20,7 +21,7 @@ pub enum PairScoresError {
     Write(#[from] WriteNpzError),
     #[error("{} holds no array `scores` of f32: {source}", path.display())]
     Read { path: PathBuf, source: ReadNpzError },
-    #[error("{} holds scores of {} pairs and {} edges instead of {} and {}", path.display(), found.0, found.1, expected.0, expected.1)]
+    #[error("{} holds scores of {} pairs and {} edges or units instead of {} and {}", path.display(), found.0, found.1, expected.0, expected.1)]
     Shape { path: PathBuf, found: (usize, usize), expected: (usize, usize) },
 }
 
@@ -36,22 +37,22 @@ impl Hint for PairScoresError {
     }
 }
 
-/// The bytes of the file for scores `[pair, edge]`.
+/// The bytes of the file for scores `[pair, unit]`.
 ///
 /// # Errors
 /// [`PairScoresError::Write`], beyond what the format can hold.
-pub fn to_npz(graph: &Graph, scores: &Array2<f32>) -> Result<Vec<u8>, PairScoresError> {
-    let names: Vec<String> = graph.edges().iter().map(|edge| graph.name(*edge)).collect();
+pub fn to_npz(table: &Table, scores: &Array2<f32>) -> Result<Vec<u8>, PairScoresError> {
+    let names: Vec<String> = table.names().collect();
     let width = names.iter().map(String::len).max().unwrap_or(0);
-    let byte = |(edge, place): (usize, usize)| names[edge].as_bytes().get(place).copied().unwrap_or(0);
+    let byte = |(unit, place): (usize, usize)| names[unit].as_bytes().get(place).copied().unwrap_or(0);
     let names: Array2<u8> = Array2::from_shape_fn((names.len(), width), byte);
     let mut file = NpzWriter::new(Cursor::new(Vec::new()));
     file.add_array("scores", scores)?;
-    file.add_array("edges", &names)?;
+    file.add_array(table.level().plural(), &names)?;
     Ok(file.finish()?.into_inner())
 }
 
-/// The scores `[pair, edge]` of a file that holds them for so many pairs and edges.
+/// The scores `[pair, unit]` of a file that holds them for so many pairs and units.
 ///
 /// # Errors
 /// [`PairScoresError`].
@@ -66,8 +67,8 @@ pub fn read(path: &Path, shape: (usize, usize)) -> Result<Array2<f32>, PairScore
 }
 
 /// Those of several parts one after another.
-pub fn concatenate(parts: &[Array2<f32>], edges: usize) -> Array2<f32> {
-    let mut all = Array2::zeros((0, edges));
+pub fn concatenate(parts: &[Array2<f32>], units: usize) -> Array2<f32> {
+    let mut all = Array2::zeros((0, units));
     for row in parts.iter().flat_map(|part| part.rows()) {
         // Rows of another length cannot be there: `read` checks them.
         let _ = all.push_row(row);

@@ -1,9 +1,11 @@
-//! `scores.json`: the score of every edge, per-pair mean, in the convention's order, `schema = "penjing.scores/1"`.
+//! `scores.json`: the score of every edge, node or neuron, per-pair mean, in the convention's order,
+//! `schema = "penjing.scores/1"`.
 
-use super::file::{ContentError, GraphFileError, GraphV1, Provenance, parse_versioned, pretty, read_with};
-use crate::graph::Graph;
+use super::file::{ContentError, GraphFileError, GraphV1, MOST_EDGES, Provenance, parse_versioned, pretty, read_with};
 use crate::graph::scores::Scores;
+use crate::graph::{Graph, Level, Table, Units};
 use indexmap::IndexMap;
+use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -14,7 +16,17 @@ pub const SCHEMA: &str = "penjing.scores/1";
 pub struct ScoredGraph {
     pub provenance: Provenance,
     pub graph: Graph,
+    pub level: Level,
+    /// Neurons of each MLP, at neuron level.
+    pub neurons: usize,
     pub scores: Scores,
+}
+
+impl ScoredGraph {
+    /// What the scores are of.
+    pub fn table(&self) -> Table<'_> {
+        Table::new(&self.graph, self.level, self.neurons)
+    }
 }
 
 /// The file as written.
@@ -23,44 +35,83 @@ pub struct ScoresV1 {
     pub schema: String,
     pub provenance: Provenance,
     pub graph: GraphV1,
-    /// Edge name to score. Every edge of the graph is there.
+    /// Absent at edge level.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<String>,
+    /// Neurons of each MLP, at neuron level.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub neurons: Option<usize>,
+    /// Name of an edge (a node, a neuron) to score. Every one of the graph is there.
     pub scores: IndexMap<String, f32>,
 }
 
 impl ScoresV1 {
-    pub fn new(graph: &Graph, scores: &Scores, provenance: &Provenance) -> ScoresV1 {
+    pub fn new(table: &Table, scores: &Scores, provenance: &Provenance) -> ScoresV1 {
+        let (level, neurons) = in_file(table);
         ScoresV1 {
             schema: SCHEMA.into(),
             provenance: provenance.clone(),
-            graph: GraphV1::new(graph),
-            scores: graph.edges().iter().map(|edge| (graph.name(*edge), scores.get(*edge))).collect(),
+            graph: GraphV1::new(table.graph),
+            level,
+            neurons,
+            scores: table.cells().into_iter().map(|cell| (table.name(cell), scores.values[cell])).collect(),
         }
     }
 
     pub fn build(self) -> Result<ScoredGraph, ContentError> {
         let graph = self.graph.build()?;
-        let mut scores = Scores::zeros(&graph);
-        for (name, score) in &self.scores {
-            scores.set(graph.parse_edge(name)?, *score);
-        }
-        check_complete(&graph, &self.scores)?;
-        Ok(ScoredGraph { provenance: self.provenance, graph, scores })
+        let table = from_file(&graph, self.level.as_deref(), self.neurons)?;
+        let mut values = Array2::zeros(table.shape()); // [source, destination] or [unit, 1]
+        fill(&table, &self.scores, &mut values)?;
+        let Units { level, neurons, .. } = table.units;
+        Ok(ScoredGraph { provenance: self.provenance, level, neurons, scores: Scores { values }, graph })
     }
 }
 
-/// Refuses numbers of some edges only.
-pub(super) fn check_complete<T>(graph: &Graph, numbers: &IndexMap<String, T>) -> Result<(), ContentError> {
-    let mut missing = graph.edges().iter().map(|edge| graph.name(*edge)).filter(|name| !numbers.contains_key(name));
+/// The level and the neurons of each MLP as a file says them.
+pub(super) fn in_file(table: &Table) -> (Option<String>, Option<usize>) {
+    let level = (table.level() != Level::Edge).then(|| table.level().name().to_owned());
+    (level, (table.level() == Level::Neuron).then_some(table.units.neurons))
+}
+
+/// What the numbers of a file are about.
+pub(super) fn from_file<'a>(
+    graph: &'a Graph,
+    level: Option<&str>,
+    neurons: Option<usize>,
+) -> Result<Table<'a>, ContentError> {
+    let name = level.unwrap_or(Level::Edge.name());
+    let level = Level::parse(name).ok_or_else(|| ContentError::Level(name.to_owned()))?;
+    let table = Table::new(graph, level, neurons.unwrap_or(0));
+    match table.count() {
+        count if count > MOST_EDGES => Err(ContentError::TooLarge(count)),
+        _ => Ok(table),
+    }
+}
+
+/// Puts the numbers of a file into their cells; refuses numbers of some units only.
+pub(super) fn fill<T: Copy>(
+    table: &Table,
+    numbers: &IndexMap<String, T>,
+    values: &mut Array2<T>,
+) -> Result<(), ContentError> {
+    for (name, number) in numbers {
+        values[table.parse(name)?] = *number;
+    }
+    let mut missing = table.names().filter(|name| !numbers.contains_key(name));
     match missing.next() {
         None => Ok(()),
-        Some(first) => {
-            Err(ContentError::MissingEdges { missing: 1 + missing.count(), edges: graph.edge_count(), first })
-        }
+        Some(first) => Err(ContentError::Missing {
+            missing: 1 + missing.count(),
+            count: table.count(),
+            what: table.level().plural(),
+            first,
+        }),
     }
 }
 
-pub fn to_json(graph: &Graph, scores: &Scores, provenance: &Provenance) -> Result<String, ContentError> {
-    pretty(&ScoresV1::new(graph, scores, provenance))
+pub fn to_json(table: &Table, scores: &Scores, provenance: &Provenance) -> Result<String, ContentError> {
+    pretty(&ScoresV1::new(table, scores, provenance))
 }
 
 pub fn parse(text: &str) -> Result<ScoredGraph, ContentError> {

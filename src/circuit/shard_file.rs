@@ -3,7 +3,8 @@
 //! It holds sums and not means, in f64, so that parts can be added.
 
 use super::file::{ContentError, GraphFileError, GraphV1, Provenance, parse_versioned, pretty, read_with};
-use crate::graph::Graph;
+use super::scores_file::{fill, from_file, in_file};
+use crate::graph::{Graph, Level, Table, Units};
 use crate::identity::Identity;
 use crate::shard::Shard;
 use indexmap::IndexMap;
@@ -25,8 +26,18 @@ pub struct ShardScores {
     pub shard: Shard,
     /// Whether there are also scores of each pair, in a file beside.
     pub per_pair: bool,
-    /// Over its pairs: `[source, destination]`.
+    /// Over its pairs: `[source, destination]`, or `[unit, 1]` above edge level.
     pub sums: Array2<f64>,
+}
+
+/// A part, with what its sums are of.
+#[derive(Clone, Debug)]
+pub struct ScoredShard {
+    pub graph: Graph,
+    pub level: Level,
+    /// Neurons of each MLP, at neuron level.
+    pub neurons: usize,
+    pub scores: ShardScores,
 }
 
 /// The file as written.
@@ -39,7 +50,13 @@ pub struct ShardV1 {
     pub shard: PartV1,
     pub per_pair: bool,
     pub graph: GraphV1,
-    /// Edge name to sum over the pairs of the part. Every edge of the graph is there.
+    /// Absent at edge level.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<String>,
+    /// Neurons of each MLP, at neuron level.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub neurons: Option<usize>,
+    /// Name of an edge (a node, a neuron) to sum over the pairs of the part. Every one of the graph is there.
     pub sums: IndexMap<String, f64>,
 }
 
@@ -65,10 +82,10 @@ impl ShardScores {
 }
 
 impl ShardV1 {
-    pub fn new(graph: &Graph, scores: &ShardScores) -> Result<ShardV1, ContentError> {
+    pub fn new(table: &Table, scores: &ShardScores) -> Result<ShardV1, ContentError> {
         let ShardScores { provenance, weights, tokens, shard, per_pair, sums } = scores;
         let Range { start, end } = shard.range(provenance.pairs)?;
-        let sum = |edge: &crate::graph::Edge| sums[[edge.source.0, edge.destination.0]];
+        let (level, neurons) = in_file(table);
         Ok(ShardV1 {
             schema: SCHEMA.into(),
             provenance: provenance.clone(),
@@ -76,33 +93,34 @@ impl ShardV1 {
             tokens: tokens.clone(),
             shard: PartV1 { index: shard.index, count: shard.count, first_pair: start, pairs: end - start },
             per_pair: *per_pair,
-            graph: GraphV1::new(graph),
-            sums: graph.edges().iter().map(|edge| (graph.name(*edge), sum(edge))).collect(),
+            graph: GraphV1::new(table.graph),
+            level,
+            neurons,
+            sums: table.cells().into_iter().map(|cell| (table.name(cell), sums[cell])).collect(),
         })
     }
 
-    pub fn build(self) -> Result<(Graph, ShardScores), ContentError> {
+    pub fn build(self) -> Result<ScoredShard, ContentError> {
         let PartV1 { index, count, first_pair, pairs } = self.shard;
         let shard = Shard::new(index, count)?;
         if shard.range(self.provenance.pairs)? != (first_pair..first_pair.saturating_add(pairs)) {
             return Err(ContentError::Part { shard, pairs: self.provenance.pairs });
         }
         let graph = self.graph.build()?;
-        let mut sums = Array2::zeros((graph.sources(), graph.destinations()));
-        for (name, sum) in &self.sums {
-            let edge = graph.parse_edge(name)?;
-            sums[[edge.source.0, edge.destination.0]] = *sum;
-        }
-        super::scores_file::check_complete(&graph, &self.sums)?;
+        let table = from_file(&graph, self.level.as_deref(), self.neurons)?;
+        let mut sums = Array2::zeros(table.shape()); // [source, destination] or [unit, 1]
+        fill(&table, &self.sums, &mut sums)?;
+        let Units { level, neurons, .. } = table.units;
         let ShardV1 { provenance, weights, tokens, per_pair, .. } = self;
-        Ok((graph, ShardScores { provenance, weights, tokens, shard, per_pair, sums }))
+        let scores = ShardScores { provenance, weights, tokens, shard, per_pair, sums };
+        Ok(ScoredShard { graph, level, neurons, scores })
     }
 }
 
-pub fn to_json(graph: &Graph, scores: &ShardScores) -> Result<String, ContentError> {
-    pretty(&ShardV1::new(graph, scores)?)
+pub fn to_json(table: &Table, scores: &ShardScores) -> Result<String, ContentError> {
+    pretty(&ShardV1::new(table, scores)?)
 }
 
-pub fn read(path: &Path) -> Result<(Graph, ShardScores), GraphFileError> {
+pub fn read(path: &Path) -> Result<ScoredShard, GraphFileError> {
     read_with(path, |text| parse_versioned::<ShardV1>(text, SCHEMA)?.build())
 }

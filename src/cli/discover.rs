@@ -13,6 +13,7 @@ use penjing::circuit::file::{self, Circuit, Options, SelectionRecord};
 use penjing::circuit::scores_file;
 use penjing::discover::{self, Goal, MARGIN, Ranking};
 use penjing::eval::{Evidence, evidence};
+use penjing::graph::Level;
 use penjing::render::{self, Caption};
 use penjing::score::{Method, Problem};
 use penjing::task::Split;
@@ -143,6 +144,7 @@ pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
     let start = Instant::now();
     let method = command.scoring.method(subject.seed)?;
     let goal = command.goal(&method)?;
+    method.check_level(Level::Edge).map_err(penjing::Error::from)?;
     method.check_ablation(subject.ablation).map_err(penjing::Error::from)?;
     let work = Work::load(subject, &command.resources)?;
     let Work { task, loaded, graph, .. } = &work;
@@ -192,7 +194,7 @@ pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
     note_if_halved(&fresh);
     let evidence_seconds = evidence_start.elapsed().as_secs_f64();
 
-    let scores_text = scores_file::to_json(graph, &scores, &provenance).map_err(penjing::Error::from)?;
+    let scores_text = scores_file::to_json(&problem.table(), &scores, &provenance).map_err(penjing::Error::from)?;
     provenance.selection = Some(command.selection(&method, goal, selected.ranked));
     let caption = Caption {
         title: task.title.clone(),

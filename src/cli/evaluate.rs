@@ -83,7 +83,7 @@ pub fn run(command: &Evaluate, as_json: bool) -> anyhow::Result<Ended> {
         _ => {
             let Provenance { pairs, seed, .. } = circuit.provenance;
             let found_on = work.pairs(Split::Train, pairs.max(1), seed, command.corruption.as_deref())?;
-            work.constants(ablation, Level::Edge, &found_on.pairs)?
+            work.constants(ablation, penjing::graph::Level::Edge, &found_on.pairs)?
         }
     };
     let bench = work.bench("measuring evidence", &work.problem(&dataset.pairs, constants.as_ref()))?;

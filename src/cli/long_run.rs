@@ -95,7 +95,7 @@ pub struct Keeper<'a> {
 impl<'a> Keeper<'a> {
     /// `share`: how much is done already.
     pub fn new(checkpoint: &'a Checkpoint, signals: &'a Signals, share: f64) -> Keeper<'a> {
-        let progress = Progress::bar_from("scoring edges", share);
+        let progress = Progress::bar_from("scoring", share);
         Keeper { checkpoint, signals, progress, written: Instant::now(), outcome: None }
     }
 

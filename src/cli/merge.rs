@@ -31,7 +31,7 @@ pub fn run(command: &Merge, json: bool) -> anyhow::Result<Ended> {
     let out = command.out.clone().unwrap_or_else(folder);
     let out = if out.as_os_str().is_empty() { PathBuf::from(".") } else { out };
     make_folder(&out)?;
-    let text = scores_file::to_json(&merged.graph, &merged.scores(), &merged.provenance);
+    let text = scores_file::to_json(&merged.table(), &merged.scores(), &merged.provenance);
     let per_pair = if merged.per_pair { Some(per_pair(&merged)?) } else { None };
     let mut record = run_record(&merged.provenance, &[]);
     record["shards"] = json!(merged.files);
@@ -45,7 +45,7 @@ pub fn run(command: &Merge, json: bool) -> anyhow::Result<Ended> {
         print_json(&json!({
             "shards": shards,
             "pairs": pairs,
-            "edges_total": merged.graph.edge_count(),
+            format!("{}_total", merged.level.plural()): merged.table().count(),
             "per_pair": merged.per_pair,
             "out": out,
         }))?;
@@ -78,14 +78,14 @@ fn shards_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 
 /// The scores of every pair, from the files beside the shards, as the bytes of one file.
 fn per_pair(merged: &Merged) -> anyhow::Result<Vec<u8>> {
-    let edges = merged.graph.edge_count();
+    let table = merged.table();
     let mut parts = Vec::new();
     for (index, file) in merged.files.iter().enumerate() {
         let shard = Shard { index, count: merged.files.len() };
         let pairs = shard.range(merged.provenance.pairs).map_err(penjing::Error::from)?.len();
         let beside = file.with_file_name(format!("per-pair-{}.npz", shard.in_names()));
-        parts.push(pair_scores::read(&beside, (pairs, edges)).map_err(penjing::Error::from)?);
+        parts.push(pair_scores::read(&beside, (pairs, table.count())).map_err(penjing::Error::from)?);
     }
-    let all = pair_scores::concatenate(&parts, edges);
-    Ok(pair_scores::to_npz(&merged.graph, &all).map_err(penjing::Error::from)?)
+    let all = pair_scores::concatenate(&parts, table.count());
+    Ok(pair_scores::to_npz(&table, &all).map_err(penjing::Error::from)?)
 }

@@ -6,9 +6,9 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use penjing::ablation::Ablation;
 use penjing::circuit::file::Options;
-use penjing::graph::KvSlots;
+use penjing::graph::{KvSlots, Level};
 use penjing::model::Rules;
-use penjing::score::{Method, Settings, acdc, eap_ig};
+use penjing::score::{Method, Settings, acdc, atp_star, eap_ig};
 use std::path::PathBuf;
 
 /// Which pairs of which task on which model.
@@ -48,7 +48,13 @@ pub fn ablation_parser() -> impl TypedValueParser<Value = Ablation> {
     PossibleValuesParser::new(Ablation::ALL.map(Ablation::name)).try_map(|name| name.parse::<Ablation>())
 }
 
-/// How edges are scored.
+/// Parses the name of a level.
+pub fn level_parser() -> impl TypedValueParser<Value = Level> {
+    let names = PossibleValuesParser::new(Level::ALL.map(Level::name));
+    names.map(|name| Level::parse(&name).unwrap_or_default())
+}
+
+/// How edges, nodes or neurons are scored.
 #[derive(Args, Clone)]
 pub struct Scoring {
     /// A method; `penjing score --list` says which there are
@@ -72,6 +78,12 @@ pub struct Scoring {
     /// In which order acdc visits the heads of a layer and the sources of a head
     #[arg(long, value_enum, default_value = "last-first")]
     pub order: OrderArgument,
+    /// Let atp-star take the plain gradient at queries and keys, not what the attention pattern changes
+    #[arg(long)]
+    pub no_qk_fix: bool,
+    /// Let atp-star take the whole gradient, not leave each layer out of it in turn
+    #[arg(long)]
+    pub no_grad_drop: bool,
     /// Pairs run at once (default: as many as are fast and fit into --memory)
     #[arg(long, value_name = "N")]
     pub batch: Option<usize>,
@@ -188,8 +200,9 @@ impl Scoring {
                 OrderArgument::FirstFirst => acdc::Order::FirstFirst,
             },
         };
-        Ok(Method::parse(&self.method, &Settings { steps: self.steps, endpoints, seed, rules, acdc })
-            .map_err(penjing::Error::from)?)
+        let atp_star = atp_star::Options { qk_fix: !self.no_qk_fix, grad_drop: !self.no_grad_drop };
+        let settings = Settings { steps: self.steps, endpoints, seed, rules, acdc, atp_star };
+        Ok(Method::parse(&self.method, &settings).map_err(penjing::Error::from)?)
     }
 }
 

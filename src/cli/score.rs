@@ -1,8 +1,8 @@
-//! `penjing score`: scores every edge and writes `scores.json`, or its part of it as a shard.
+//! `penjing score`: scores every edge, node or neuron and writes `scores.json`, or its part of it as a shard.
 
 use super::Ended;
 use super::long_run::{Checkpoint, LongRun};
-use super::options::{Scoring, Subject};
+use super::options::{Scoring, Subject, level_parser};
 use super::resources::Resources;
 use super::scored::Scored;
 use super::shard;
@@ -10,7 +10,9 @@ use super::term::{make_folder, note, print, print_json};
 use super::work::Work;
 use clap::Args;
 use comfy_table::Table;
-use penjing::score::{METHODS, Problem, ScoreError};
+use penjing::graph::{self, Level};
+use penjing::score::method::Listing;
+use penjing::score::{METHODS, Method, Problem, ScoreError, Settings};
 use penjing::task::Split;
 use serde_json::json;
 use std::path::PathBuf;
@@ -28,6 +30,9 @@ pub struct Score {
     resources: Resources,
     #[command(flatten)]
     long_run: LongRun,
+    /// What gets a score: edges; nodes with the queries, keys and values of heads; or heads and neurons
+    #[arg(long, default_value = "edge", value_parser = level_parser())]
+    level: Level,
     /// Score only this part of the pairs, 0/4 to 3/4, for `penjing merge`; `auto`: as Slurm, MPI or torchrun number this
     /// process
     #[arg(long, value_name = "I/N")]
@@ -45,6 +50,7 @@ pub fn run(command: &Score, json: bool) -> anyhow::Result<Ended> {
         return list(json);
     };
     let method = command.scoring.method(subject.seed)?;
+    method.check_level(command.level).map_err(penjing::Error::from)?;
     method.check_ablation(subject.ablation).map_err(penjing::Error::from)?;
     let shard = command.shard.as_deref().map(shard::parse).transpose()?;
     let work = Work::load(subject, &command.resources)?;
@@ -60,8 +66,10 @@ pub fn run(command: &Score, json: bool) -> anyhow::Result<Ended> {
     };
     let provenance = work.provenance(subject, &method, &dataset);
     let depends_on = work.identity(&provenance, &command.scoring, &dataset, command.per_pair)?;
+    let depends_on = depends_on.with("level", &command.level.name().into());
     let checkpoint = Checkpoint::new(&out, shard, depends_on, &command.long_run);
-    let scored = Scored { work: &work, provenance: &provenance, dataset: &dataset, out: &out, shard, json };
+    let table = graph::Table::new(&work.graph, command.level, work.loaded.model.spec.d_mlp);
+    let scored = Scored { work: &work, table, provenance: &provenance, dataset: &dataset, out: &out, shard, json };
     if let Some(shard) = shard.filter(|_| command.long_run.resume)
         && scored.is_written(shard, command.per_pair)?
     {
@@ -71,6 +79,7 @@ pub fn run(command: &Score, json: bool) -> anyhow::Result<Ended> {
     // Every shard ablates with the same: constants are those of all pairs.
     let constants = work.constants(subject.ablation, command.level, &dataset.pairs)?;
     let problem = Problem {
+        level: command.level,
         per_pair: command.per_pair,
         batch_size: command.scoring.batch,
         ..work.problem(&dataset.pairs[part], constants.as_ref())
@@ -82,17 +91,36 @@ pub fn run(command: &Score, json: bool) -> anyhow::Result<Ended> {
 }
 
 fn list(json: bool) -> anyhow::Result<Ended> {
+    let all: Vec<(&Listing, Vec<&str>)> = METHODS
+        .into_iter()
+        .zip(Method::all(&Settings::default()))
+        .map(|(listing, method)| (listing, method.levels().iter().map(|level| level.name()).collect()))
+        .collect();
     if json {
-        let methods: Vec<_> = METHODS
+        let methods: Vec<_> = all
             .iter()
-            .map(|method| json!({"name": method.name, "about": method.about, "passes": method.passes, "memory": method.memory}))
+            .map(|(method, levels)| {
+                json!({
+                    "name": method.name,
+                    "about": method.about,
+                    "levels": levels,
+                    "passes": method.passes,
+                    "memory": method.memory,
+                })
+            })
             .collect();
         print_json(&json!({ "methods": methods }))?;
     } else {
         let mut table = Table::new();
-        table.load_style(comfy_table::presets::NOTHING).set_header(["method", "what it is", "passes", "memory"]);
-        for method in METHODS {
-            table.add_row([method.name, method.about, method.passes, method.memory]);
+        table.load_style(comfy_table::presets::NOTHING).set_header([
+            "method",
+            "levels",
+            "what it is",
+            "passes",
+            "memory",
+        ]);
+        for (method, levels) in &all {
+            table.add_row([method.name, &levels.join(", "), method.about, method.passes, method.memory]);
         }
         print(&table.to_string())?;
     }

@@ -9,6 +9,7 @@ use penjing::circuit::shard_file::{self, ShardScores};
 use penjing::circuit::{pair_scores, scores_file};
 use penjing::dataset::Dataset;
 use penjing::graph::scores::Scores;
+use penjing::graph::{self, Level};
 use penjing::score::{Problem, State};
 use penjing::shard::Shard;
 use serde_json::json;
@@ -17,6 +18,7 @@ use std::path::Path;
 /// A run whose numbers are to be written.
 pub struct Scored<'a> {
     pub work: &'a Work,
+    pub table: graph::Table<'a>,
     pub provenance: &'a Provenance,
     pub dataset: &'a Dataset,
     pub out: &'a Path,
@@ -31,28 +33,32 @@ impl Scored<'_> {
     /// None in practice: a provenance holds nothing that JSON has not.
     pub fn is_written(&self, shard: Shard, per_pair: bool) -> anyhow::Result<bool> {
         let wanted = self.of_shard(shard, per_pair, ndarray::Array2::zeros((0, 0)));
-        let Ok((_, found)) = shard_file::read(&self.out.join(file_name("shard", Some(shard), "json"))) else {
+        let Ok(read) = shard_file::read(&self.out.join(file_name("shard", Some(shard), "json"))) else {
             return Ok(false);
         };
+        let found = read.scores;
         let pairs = file_name("per-pair", Some(shard), "npz");
-        Ok(found.shard == shard && found.run()? == wanted.run()? && (!per_pair || self.out.join(pairs).exists()))
+        Ok(read.level == self.table.level()
+            && found.shard == shard
+            && found.run()? == wanted.run()?
+            && (!per_pair || self.out.join(pairs).exists()))
     }
 
     /// # Errors
     /// Numbers that are none, and files that cannot be written.
     pub fn write(&self, problem: &Problem, state: &State, seconds: f64) -> anyhow::Result<()> {
-        let Scored { work, provenance, out, shard, .. } = *self;
+        let Scored { table, provenance, out, shard, .. } = *self;
         let scores = state.scores(problem).map_err(penjing::Error::from)?;
         let (name, text) = match shard {
-            None => ("scores.json".to_owned(), scores_file::to_json(&work.graph, &scores, provenance)),
+            None => ("scores.json".to_owned(), scores_file::to_json(&table, &scores, provenance)),
             Some(of) => {
                 let found = self.of_shard(of, state.per_pair.is_some(), state.sums.clone());
-                (file_name("shard", shard, "json"), shard_file::to_json(&work.graph, &found))
+                (file_name("shard", shard, "json"), shard_file::to_json(&table, &found))
             }
         };
         // The scores of each pair first: where the others are, these are too.
         if let Some(per_pair) = &state.per_pair {
-            let bytes = pair_scores::to_npz(&work.graph, per_pair).map_err(penjing::Error::from)?;
+            let bytes = pair_scores::to_npz(&table, per_pair).map_err(penjing::Error::from)?;
             write(out, &file_name("per-pair", shard, "npz"), &bytes)?;
         }
         write(out, &name, text.map_err(penjing::Error::from)?.as_bytes())?;
@@ -73,7 +79,7 @@ impl Scored<'_> {
     }
 
     fn say(&self, scores: &Scores, name: &str, pairs: usize, seconds: f64) -> anyhow::Result<()> {
-        let Scored { work, provenance, out, shard, json, .. } = *self;
+        let Scored { work, table: of, provenance, out, shard, json, .. } = *self;
         let method = &provenance.method.name;
         if json {
             let mut document = json!({
@@ -81,10 +87,13 @@ impl Scored<'_> {
                 "model": work.loaded.id,
                 "method": method,
                 "pairs": pairs,
-                "edges_total": work.graph.edge_count(),
+                format!("{}_total", of.level().plural()): of.count(),
                 "seconds": seconds,
                 "out": out,
             });
+            if of.level() != Level::Edge {
+                document["level"] = json!(of.level().name());
+            }
             if let Some(shard) = shard {
                 document["shard"] = json!(shard.to_string());
             }
@@ -98,15 +107,16 @@ impl Scored<'_> {
                 path.display()
             ));
         }
-        let mut edges = work.graph.edges().to_vec();
-        edges.sort_by(|a, b| scores.get(*b).abs().total_cmp(&scores.get(*a).abs()).then(a.cmp(b)));
+        let mut cells = of.cells();
+        cells.sort_by(|&a, &b| scores.values[b].abs().total_cmp(&scores.values[a].abs()).then(a.cmp(&b)));
         let mut table = Table::new();
-        table.load_style(comfy_table::presets::NOTHING).set_header(["edge", "score"]);
-        for &edge in edges.iter().take(20) {
-            table.add_row([work.graph.name(edge), format!("{:+.4}", scores.get(edge))]);
+        let header = if of.level() == Level::Edge { "edge" } else { "unit" };
+        table.load_style(comfy_table::presets::NOTHING).set_header([header, "score"]);
+        for &cell in cells.iter().take(20) {
+            table.add_row([of.name(cell), format!("{:+.4}", scores.values[cell])]);
         }
-        let count = edges.len();
-        print(&format!("{table}\n\n{count} edges scored by {method} in {seconds:.1} s: {}", path.display()))
+        let (count, plural) = (cells.len(), of.level().plural());
+        print(&format!("{table}\n\n{count} {plural} scored by {method} in {seconds:.1} s: {}", path.display()))
     }
 }
 

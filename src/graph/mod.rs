@@ -22,7 +22,7 @@ pub mod scores;
 mod units;
 
 pub use dimensions::{Dimensions, KvSlots};
-pub use units::{Level, Unit, Units};
+pub use units::{Level, Table, Unit, Units};
 
 use crate::error::Hint;
 use crate::model::spec::{Branch, Head, Layer};

@@ -1,7 +1,7 @@
 //! The parts of a model that are scored by themselves, instead of the edges between them.
 
 use super::name::{parse_index, parse_node, parse_slot};
-use super::{Dimensions, Graph, GraphError, Node, Slot};
+use super::{Destination, Dimensions, Edge, Graph, GraphError, Node, Slot, Source};
 use crate::model::spec::{Branch, Head, Layer};
 use std::fmt;
 use std::ops::Range;
@@ -30,6 +30,11 @@ impl Level {
 
     pub fn parse(name: &str) -> Option<Level> {
         Level::ALL.into_iter().find(|level| level.name() == name)
+    }
+
+    /// What a table of it has many of.
+    pub fn plural(self) -> &'static str {
+        if self == Level::Edge { "edges" } else { "units" }
     }
 }
 
@@ -89,8 +94,9 @@ impl Units {
         let Dimensions { layers, heads, .. } = self.dimensions;
         match self.level {
             Level::Edge => 0,
-            Level::Node => self.dimensions.sources() + layers * self.projections(),
-            Level::Neuron => 1 + layers * (heads + self.neurons),
+            Level::Node => self.dimensions.sources().saturating_add(layers.saturating_mul(self.projections())),
+            // What a file says may be anything.
+            Level::Neuron => layers.saturating_mul(heads.saturating_add(self.neurons)).saturating_add(1),
         }
     }
 
@@ -204,13 +210,66 @@ fn parse_unit(text: &str) -> Option<Unit> {
     }
 }
 
-impl Graph {
-    /// The names of what is scored at a level, in the order of their scores: edges in the convention's order, or units.
-    pub fn names_of(&self, units: &Units) -> Vec<String> {
-        match units.level {
-            Level::Edge => self.edges().iter().map(|edge| self.name(*edge)).collect(),
-            Level::Node | Level::Neuron => units.names(),
+/// A table of numbers about edges, `[source, destination]`, or about units, `[unit, 1]`: where each stands, and its name.
+#[derive(Clone, Copy, Debug)]
+pub struct Table<'a> {
+    pub graph: &'a Graph,
+    pub units: Units,
+}
+
+impl<'a> Table<'a> {
+    /// Of a level of a model with so many neurons a layer.
+    pub fn new(graph: &'a Graph, level: Level, neurons: usize) -> Table<'a> {
+        Table { graph, units: Units::new(level, graph.dimensions, neurons) }
+    }
+
+    pub fn level(&self) -> Level {
+        self.units.level
+    }
+
+    /// How many numbers it has.
+    pub fn count(&self) -> usize {
+        if self.level() == Level::Edge { self.graph.edge_count() } else { self.units.len() }
+    }
+
+    pub fn shape(&self) -> (usize, usize) {
+        match self.level() {
+            Level::Edge => (self.graph.sources(), self.graph.destinations()),
+            Level::Node | Level::Neuron => (self.units.len(), 1),
         }
+    }
+
+    /// Where each number stands, `[row, column]`, in the order of files: that of the convention, or of the units.
+    pub fn cells(&self) -> Vec<[usize; 2]> {
+        match self.level() {
+            Level::Edge => self.graph.edges().iter().map(|edge| [edge.source.0, edge.destination.0]).collect(),
+            Level::Node | Level::Neuron => (0..self.units.len()).map(|row| [row, 0]).collect(),
+        }
+    }
+
+    /// The name of what stands in one of [`Table::cells`].
+    pub fn name(&self, [row, column]: [usize; 2]) -> String {
+        match self.level() {
+            Level::Edge => self.graph.name(Edge { source: Source(row), destination: Destination(column) }),
+            Level::Node | Level::Neuron => self.units.get(row).to_string(),
+        }
+    }
+
+    /// All names, in the order of files.
+    pub fn names(self) -> impl Iterator<Item = String> + use<'a> {
+        self.cells().into_iter().map(move |cell| self.name(cell))
+    }
+
+    /// The cell of a name that [`Table::name`] prints.
+    ///
+    /// # Errors
+    /// [`GraphError`] of what is no such name, or the name of what the level does not have.
+    pub fn parse(&self, name: &str) -> Result<[usize; 2], GraphError> {
+        if self.level() == Level::Edge {
+            let edge = self.graph.parse_edge(name)?;
+            return Ok([edge.source.0, edge.destination.0]);
+        }
+        Ok([self.units.parse(name)?, 0])
     }
 }
 

@@ -76,6 +76,8 @@ pub struct Sizes<'a> {
     pub length: usize,
     /// What is scored.
     pub level: Level,
+    /// How many changes of every layer's attention pattern are kept, beside gradients there; 0: neither.
+    pub patterns: usize,
 }
 
 impl<'a> Sizes<'a> {
@@ -98,6 +100,7 @@ impl<'a> Sizes<'a> {
             positions,
             length,
             level: Level::Edge,
+            patterns: 0,
         }
     }
 
@@ -159,7 +162,8 @@ impl<'a> Sizes<'a> {
             Level::Node => (4, d_model),
             Level::Neuron => (1, self.spec.d_mlp),
         };
-        layers * (of_heads * heads * d_head + of_mlp)
+        let of_pattern = if self.patterns > 0 { heads * self.length } else { 0 };
+        layers * (of_heads * heads * d_head + of_mlp + of_pattern)
     }
 
     /// The peak of a division, in bytes.
@@ -178,7 +182,10 @@ impl<'a> Sizes<'a> {
             let contraction = 2 * (contracted_rows(self.spec).min(tokens) * 3 * heads * d_model);
             // The differences are made after the backward of EAP and before that of the methods with steps.
             let together = if needs.differences_last { 0 } else { tokens * self.differences() };
-            kept + gradients + (together + backward).max(expanding).max(tokens * self.differences() + contraction)
+            let changes = tokens * layers * self.patterns * heads * self.length;
+            kept + gradients
+                + changes
+                + (together + backward).max(expanding).max(tokens * self.differences() + contraction)
         };
         self.bytes(numbers)
     }

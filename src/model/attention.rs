@@ -6,7 +6,7 @@ use super::rules::Rules;
 use super::site::Site;
 use super::spec::{Branch, Layer, QueryKeyNorm, Spec};
 use super::tap::Tap;
-use super::weights::{Block, Norm};
+use super::weights::{Block, Model, Norm};
 use tch::{Kind, Tensor};
 
 /// What a pass gives to each of its layers.
@@ -164,12 +164,28 @@ fn head_norm(norm: &Norm, which: QueryKeyNorm, rules: Rules, x: &Tensor) -> Tens
     whole.apply_under(rules, &x.flatten(2, 3)).view_as(x)
 }
 
-/// Softmax attention: `[batch, pos, head, d_head]`.
-fn mix(context: &Context, layer: Layer, query: &Tensor, key: &Tensor, value: &Tensor, tap: &mut impl Tap) -> Tensor {
+impl Model {
+    /// The attention probabilities `[batch, head, query, key]` of a layer from queries and keys as projected,
+    /// `[batch, pos, head, d_head]` (keys in the model's own number of heads or one for each query head), after a past.
+    pub fn pattern(&self, layer: Layer, query: &Tensor, key: &Tensor, past: Option<&Past>) -> Tensor {
+        let grid = Grid::new(&self.spec, past.map_or(0, Past::len), query.size()[1], self.device);
+        let context = Context { spec: &self.spec, grid: &grid, past, rules: Rules::default(), shortformer: None };
+        let block = &self.weights.blocks[layer.0];
+        let key = match past {
+            Some(past) => Tensor::cat(&[repeated(&past.keys[layer.0], 2, key.size()[2]), key.shallow_clone()], 1),
+            None => key.shallow_clone(),
+        }; // [batch, past + pos, .., d_head]
+        let query = turned(block, &context, layer, Branch::Query, query.shallow_clone());
+        pattern(&context, layer, &query, &turned(block, &context, layer, Branch::Key, key))
+    }
+}
+
+/// Attention probabilities `[batch, head, query, key]`.
+fn pattern(context: &Context, layer: Layer, query: &Tensor, key: &Tensor) -> Tensor {
     let attention = &context.spec.attention;
     let heads = query.size()[2];
     let query = query.transpose(1, 2); // [batch, head, pos, d_head]
-    let [key, value] = [key, value].map(|tensor| repeated(tensor, 2, heads).transpose(1, 2)); // [batch, head, key, d_head]
+    let key = repeated(key, 2, heads).transpose(1, 2); // [batch, head, key, d_head]
     let mut scores = (query * attention.scale).matmul(&key.transpose(2, 3)); // [batch, head, query, key]
     if let Some(cap) = attention.soft_cap {
         scores = (scores / cap).tanh() * cap;
@@ -177,7 +193,13 @@ fn mix(context: &Context, layer: Layer, query: &Tensor, key: &Tensor, value: &Te
     if let Some(hidden) = context.grid.mask(attention.layers[layer.0].window) {
         scores = scores.masked_fill(hidden, f64::NEG_INFINITY);
     }
-    let pattern = see(tap, Site::Pattern(layer), scores.softmax(-1, None::<Kind>)); // [batch, head, query, key]
+    scores.softmax(-1, None::<Kind>)
+}
+
+/// Softmax attention: `[batch, pos, head, d_head]`.
+fn mix(context: &Context, layer: Layer, query: &Tensor, key: &Tensor, value: &Tensor, tap: &mut impl Tap) -> Tensor {
+    let value = repeated(value, 2, query.size()[2]).transpose(1, 2); // [batch, head, key, d_head]
+    let pattern = see(tap, Site::Pattern(layer), pattern(context, layer, query, key)); // [batch, head, query, key]
     let pattern = if context.rules.patterns { pattern.detach() } else { pattern };
     pattern.matmul(&value).transpose(1, 2) // [batch, pos, head, d_head]
 }

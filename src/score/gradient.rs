@@ -104,6 +104,7 @@ impl Tap for Capture<'_> {
                 is_projection(layer, branch)
             }
             (Level::Node, Site::Z(_) | Site::MlpOut(_)) | (Level::Neuron, Site::Z(_) | Site::MlpPost(_)) => true,
+            (_, Site::Pattern(_)) => self.run.patterns,
             (Level::Edge, _) => self.is_seen(site),
             _ => false,
         }

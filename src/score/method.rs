@@ -2,7 +2,7 @@
 
 use super::state::{Ledger, Stopped};
 use super::{
-    Problem, Run, ScoreError, acdc, activation_patching, attribution_patching, clean_corrupted, eap, eap_ig,
+    Problem, Run, ScoreError, acdc, activation_patching, atp_star, attribution_patching, clean_corrupted, eap, eap_ig,
     eap_ig_activations, exact, ifr, random, relp,
 };
 use crate::ablation::Ablation;
@@ -26,6 +26,7 @@ pub enum Method {
     Random(random::Options),
     AttributionPatching,
     ActivationPatching,
+    AtpStar(atp_star::Options),
 }
 
 /// What `penjing score --list` says of a method.
@@ -39,7 +40,7 @@ pub struct Listing {
 }
 
 /// Every method, in the order of the documentation.
-pub const METHODS: [&Listing; 11] = [
+pub const METHODS: [&Listing; 12] = [
     &eap::LISTING,
     &eap_ig::LISTING,
     &eap_ig_activations::LISTING,
@@ -51,6 +52,7 @@ pub const METHODS: [&Listing; 11] = [
     &random::LISTING,
     &attribution_patching::LISTING,
     &activation_patching::LISTING,
+    &atp_star::LISTING,
 ];
 
 /// What the methods' names on the command line leave open.
@@ -61,12 +63,20 @@ pub struct Settings {
     pub seed: u64,
     pub rules: Rules,
     pub acdc: acdc::Options,
+    pub atp_star: atp_star::Options,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let eap_ig::Options { steps, endpoints } = eap_ig::Options::default();
-        Settings { steps, endpoints, seed: 0, rules: relp::DEFAULT, acdc: acdc::Options::default() }
+        Settings {
+            steps,
+            endpoints,
+            seed: 0,
+            rules: relp::DEFAULT,
+            acdc: acdc::Options::default(),
+            atp_star: atp_star::Options::default(),
+        }
     }
 }
 
@@ -134,6 +144,11 @@ pub(super) trait Scorer {
         false
     }
 
+    /// Whether it takes gradients at attention patterns.
+    fn patterns(&self) -> bool {
+        false
+    }
+
     /// Whether it can keep the scores of positions apart.
     fn by_position(&self) -> bool {
         false
@@ -192,7 +207,7 @@ impl Method {
 
     /// Every method, in the order of [`METHODS`].
     pub fn all(settings: &Settings) -> Vec<Method> {
-        let &Settings { steps, endpoints, seed, rules, ref acdc } = settings;
+        let &Settings { steps, endpoints, seed, rules, ref acdc, atp_star } = settings;
         vec![
             Method::Eap,
             Method::EapIg(eap_ig::Options { steps, endpoints }),
@@ -205,6 +220,7 @@ impl Method {
             Method::Random(random::Options { seed }),
             Method::AttributionPatching,
             Method::ActivationPatching,
+            Method::AtpStar(atp_star),
         ]
     }
 
@@ -232,11 +248,28 @@ impl Method {
             Method::Random(options) => options,
             Method::AttributionPatching => &attribution_patching::AttributionPatching,
             Method::ActivationPatching => &activation_patching::ActivationPatching,
+            Method::AtpStar(options) => options,
         }
     }
 
     pub fn name(&self) -> &'static str {
         self.scorer().listing().name
+    }
+
+    /// What it can score.
+    pub fn levels(&self) -> &'static [Level] {
+        self.scorer().levels()
+    }
+
+    /// Refuses a level that it has no scores for.
+    ///
+    /// # Errors
+    /// [`ScoreError::Level`].
+    pub fn check_level(&self, level: Level) -> Result<(), ScoreError> {
+        match self.levels().contains(&level) {
+            true => Ok(()),
+            false => Err(ScoreError::Level { method: self.name(), level }),
+        }
     }
 
     /// What it keeps at the same time.

@@ -7,6 +7,7 @@
 
 pub mod acdc;
 pub mod activation_patching;
+pub mod atp_star;
 pub mod attribution_patching;
 pub mod checkpoint;
 pub mod clean_corrupted;
@@ -28,13 +29,14 @@ mod units;
 use crate::ablation::Ablation;
 use crate::dataset::TokenPair;
 use crate::graph::scores::Scores;
-use crate::graph::{Graph, Level, Units};
+use crate::graph::{Graph, Level, Table, Units};
 use crate::measure::batch::{Prefix, Rows, group};
 use crate::measure::constants::{Constants, ablated, prefix_under};
 use crate::measure::memory::{Division, MemoryError, Sizes, out_of_memory};
 use crate::measure::sources::Activations;
 use crate::measure::{Batch, metric};
 use crate::metric::MetricKind;
+use crate::model::spec::QueryKeyNorm;
 use crate::model::{Model, Pass, Past, Rules};
 use crate::spans::Spans;
 pub use error::ScoreError;
@@ -93,7 +95,7 @@ impl<'a> Problem<'a> {
     /// [`ScoreError::Memory`] when even the smallest division does not.
     pub fn division(&self, method: &Method) -> Result<Division, ScoreError> {
         let sizes = Sizes::new(self.model, self.graph.dimensions, self.pairs, self.prefix_for(method));
-        let sizes = Sizes { level: self.level, ..sizes };
+        let sizes = Sizes { level: self.level, patterns: self.changes_of_patterns(method), ..sizes };
         let batch_size = if self.per_pair { Some(1) } else { self.batch_size };
         let division = sizes.divide(method.needs(), self.pairs.len(), batch_size, self.memory, self.model.device)?;
         if method.scorer().search().is_some() {
@@ -105,6 +107,22 @@ impl<'a> Problem<'a> {
             return Ok(Division { bytes, ..division });
         }
         Ok(Division { stretch: self.stretch.unwrap_or(division.stretch), ..division })
+    }
+
+    /// How many changes of every layer's pattern a method keeps: one for queries and one for keys, or for each head's, and
+    /// each group of positions.
+    fn changes_of_patterns(&self, method: &Method) -> usize {
+        if !method.scorer().patterns() || self.level != Level::Node {
+            return 0;
+        }
+        let spec = &self.model.spec;
+        let together = spec.attention.query_key_norm == QueryKeyNorm::Whole;
+        2 * if together { spec.heads } else { 1 } * self.spans.map_or(1, |spans| spans.names.len())
+    }
+
+    /// What gets a score.
+    pub fn table(&self) -> Table<'a> {
+        Table { graph: self.graph, units: self.units() }
     }
 
     /// The units of the level.
@@ -146,9 +164,7 @@ impl<'a> Problem<'a> {
             return Err(ScoreError::Steps { method: method.name(), steps });
         }
         method.check_ablation(self.constants.map_or(Ablation::Counterfactual, |constants| constants.ablation))?;
-        if !method.scorer().levels().contains(&self.level) {
-            return Err(ScoreError::Level { method: method.name(), level: self.level });
-        }
+        method.check_level(self.level)?;
         if self.level != Level::Edge && self.constants.is_some_and(|constants| constants.ablation == Ablation::Optimal)
         {
             return Err(ScoreError::OptimalUnits { level: self.level });
@@ -198,7 +214,7 @@ pub fn advance(problem: &Problem, method: &Method, state: &mut State, watch: &mu
         let batch = rows.batch(problem.pairs, problem.model.device);
         let (division, mut ledger) = (state.division, Ledger { state, watch });
         match out_of_memory(|| score_batch(problem, method, &division, &batch, &mut ledger)) {
-            Some(sums) => state.finish(problem.graph, &sums?),
+            Some(sums) => state.finish(&problem.table(), &sums?),
             None => {
                 let pairs = state.halve().ok_or(MemoryError::Device { device: problem.model.device })?;
                 watch.smaller_batch(pairs);
@@ -234,7 +250,8 @@ fn score_batch(
 ) -> Result<Array2<f64>, Stopped> {
     let scorer = method.scorer();
     let past = if scorer.work(problem.graph).runs() { batch.past(problem.model) } else { None };
-    scorer.score_batch(&Run::new(problem, division, batch, past.as_ref(), scorer.rules()), ledger)
+    let run = Run::new(problem, division, batch, past.as_ref(), scorer.rules());
+    scorer.score_batch(&Run { patterns: scorer.patterns() && problem.level == Level::Node, ..run }, ledger)
 }
 
 /// One batch of a problem, with its prefix run.
@@ -248,6 +265,8 @@ struct Run<'a> {
     passes: usize,
     /// How gradients are taken.
     rules: Rules,
+    /// Whether they are taken at attention patterns too.
+    patterns: bool,
 }
 
 impl<'a> Run<'a> {
@@ -258,7 +277,7 @@ impl<'a> Run<'a> {
         past: Option<&'a Past>,
         rules: Rules,
     ) -> Run<'a> {
-        Run { problem, batch, past, stretch: division.stretch, passes: division.passes, rules }
+        Run { problem, batch, past, stretch: division.stretch, passes: division.passes, rules, patterns: false }
     }
 
     /// A pass over what follows the prefix.

@@ -4,7 +4,7 @@
 //! and between two batches, everything that the rest of the run depends on is in the [`State`].
 
 use super::{Method, Problem, Progress, ScoreError, check_finite};
-use crate::graph::Graph;
+use crate::graph::Table;
 use crate::graph::scores::Scores;
 use crate::measure::batch::Rows;
 use crate::measure::memory::Division;
@@ -27,7 +27,7 @@ pub struct State {
     pub sums: Array2<f64>,
     /// What is done of the first batch to do.
     pub begun: Option<Begun>,
-    /// The scores of every pair, zero where it is not done: `[pair, edge]`.
+    /// The scores of every pair, zero where it is not done: `[pair, edge or unit]`.
     pub per_pair: Option<Array2<f32>>,
 }
 
@@ -82,7 +82,7 @@ impl State {
             together: !method.adds_up(),
             sums: Array2::zeros(problem.shape(method)),
             begun: None,
-            per_pair: problem.per_pair.then(|| Array2::zeros((pairs, problem.graph.edge_count()))),
+            per_pair: problem.per_pair.then(|| Array2::zeros((pairs, problem.table().count()))),
         })
     }
 
@@ -98,7 +98,7 @@ impl State {
             };
             length.is_some() && rows.indices.iter().all(|index| fits(index) == Some(true))
         };
-        let per_pair = problem.per_pair.then_some((problem.pairs.len(), problem.graph.edge_count()));
+        let per_pair = problem.per_pair.then_some((problem.pairs.len(), problem.table().count()));
         self.pairs == problem.pairs.len()
             && self.sums.dim() == shape
             && self.begun.as_ref().is_none_or(|begun| begun.sums.dim() == shape)
@@ -119,28 +119,28 @@ impl State {
     /// # Errors
     /// [`ScoreError::NotFinite`].
     pub fn scores(&self, problem: &Problem) -> Result<Scores, ScoreError> {
-        let values = over_spans(&self.sums, problem.graph).mapv(|sum| (sum / self.pairs as f64) as f32);
+        let values = over_spans(&self.sums, &problem.table()).mapv(|sum| (sum / self.pairs as f64) as f32);
         check_finite(problem.model, "scores", values.iter().map(|&score| f64::from(score)))?;
         Ok(Scores { values })
     }
 
     /// The means over all pairs of each group of positions; a single one of all where they are not kept apart.
-    pub fn scores_of_spans(&self, graph: &Graph) -> Vec<Scores> {
+    pub fn scores_of_spans(&self, table: &Table) -> Vec<Scores> {
         let mean = |sum: f64| (sum / self.pairs as f64) as f32;
-        parts(&self.sums, graph).map(|sums| Scores { values: sums.mapv(mean) }).collect()
+        parts(&self.sums, table).map(|sums| Scores { values: sums.mapv(mean) }).collect()
     }
 
     /// Adds what the first batch came to, `[source, destination]`, and takes it off the list.
-    pub(super) fn finish(&mut self, graph: &Graph, sums: &Array2<f64>) {
+    pub(super) fn finish(&mut self, table: &Table, sums: &Array2<f64>) {
         self.begun = None;
         self.sums += sums;
-        let sums = &over_spans(sums, graph);
+        let sums = &over_spans(sums, table);
         let done = self.left.pop_front();
         // With scores of every pair a batch is a single pair.
         if let (Some(per_pair), Some(rows)) = (&mut self.per_pair, done) {
             for index in rows.indices {
-                for (score, edge) in per_pair.row_mut(index).iter_mut().zip(graph.edges()) {
-                    *score = sums[[edge.source.0, edge.destination.0]] as f32;
+                for (score, cell) in per_pair.row_mut(index).iter_mut().zip(table.cells()) {
+                    *score = sums[cell] as f32;
                 }
             }
         }
@@ -166,16 +166,16 @@ impl State {
     }
 }
 
-/// The sums `[source, destination]` of each group of positions.
-fn parts<'a>(sums: &'a Array2<f64>, graph: &Graph) -> impl Iterator<Item = ArrayView2<'a, f64>> {
-    let (rows, columns) = (graph.sources(), graph.destinations());
+/// The sums `[source, destination]` or `[unit, 1]` of each group of positions.
+fn parts<'a>(sums: &'a Array2<f64>, table: &Table) -> impl Iterator<Item = ArrayView2<'a, f64>> + use<'a> {
+    let (rows, columns) = table.shape();
     (0..sums.ncols() / columns).map(move |span| sums.slice(s![..rows, span * columns..(span + 1) * columns]))
 }
 
-/// The sums over all groups of positions: `[source, destination]`.
-fn over_spans(sums: &Array2<f64>, graph: &Graph) -> Array2<f64> {
-    let zeros = Array2::zeros((graph.sources(), graph.destinations()));
-    parts(sums, graph).fold(zeros, |all, part| all + &part)
+/// The sums over all groups of positions: `[source, destination]` or `[unit, 1]`.
+fn over_spans(sums: &Array2<f64>, table: &Table) -> Array2<f64> {
+    let zeros = Array2::zeros(table.shape());
+    parts(sums, table).fold(zeros, |all, part| all + part)
 }
 
 /// The book that a method keeps while it works on a batch.

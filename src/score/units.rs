@@ -73,31 +73,27 @@ impl Part {
 /// averaged over passes.
 pub(super) fn contract(run: &Run, differences: &Activations, passes: &[Gradients]) -> Array2<f64> {
     let _no_grad = tch::no_grad_guard();
-    let mut sums = run.zeros();
+    let (mut sums, masks) = (run.zeros(), run.masks());
     for part in parts(run) {
         let gradient = passes.iter().map(|pass| pass.at(part.site)).reduce(|a, b| a + b).unwrap_or_default();
         let products = part.product(&part.carried(run, differences), &gradient) / passes.len() as f64; // [batch, pos, unit]
-        add(run, &part, &products, &mut sums);
+        for (span, mask) in masks.iter().enumerate() {
+            let products = match mask {
+                Some(mask) => &products * mask,
+                None => products.shallow_clone(),
+            };
+            add(&part, span, &products.sum_dim_intlist(1, false, None::<Kind>), &mut sums);
+        }
     }
     sums
 }
 
-/// Adds products `[batch, pos, unit]` to `[unit, span]`, summed over positions and pairs.
-pub(super) fn add(run: &Run, part: &Part, products: &Tensor, sums: &mut Array2<f64>) {
-    let products = products.flatten(0, 1); // [batch · pos, unit]
-    for span in 0..sums.ncols() {
-        let of_span = match run.problem.spans {
-            None => products.shallow_clone(),
-            Some(spans) => {
-                let [tokens, _] = run.batch.tokens_of(spans, span);
-                products.index_select(0, &Tensor::from_slice(&tokens).to_device(products.device()))
-            }
-        }; // [token, unit]
-        let of_units = of_span.sum_dim_intlist(0, false, Kind::Double).contiguous(); // [unit]
-        let mut flat = vec![0f64; part.rows.len()];
-        of_units.copy_data(&mut flat, part.rows.len());
-        for (row, sum) in part.rows.clone().zip(flat) {
-            sums[[row, span]] += sum;
-        }
+/// Adds what units came to on each pair, `[batch, unit]`, to their sums `[unit, span]`.
+pub(super) fn add(part: &Part, span: usize, of_pairs: &Tensor, sums: &mut Array2<f64>) {
+    let of_units = of_pairs.sum_dim_intlist(0, false, Kind::Double).contiguous(); // [unit]
+    let mut flat = vec![0f64; part.rows.len()];
+    of_units.copy_data(&mut flat, part.rows.len());
+    for (row, sum) in part.rows.clone().zip(flat) {
+        sums[[row, span]] += sum;
     }
 }

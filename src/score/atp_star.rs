@@ -1,0 +1,221 @@
+//! AtP*: attribution patching that sees through saturated attention and cancelling paths.
+//!
+//! score(u) = mean over pairs of 1/(L−1) Σ over layers l of | Σ over positions of Δ[u] |, gradients of the clean run taken with
+//! nothing passing back through what layer l adds to the residual stream, where Δ[u] is
+//! - for queries and keys (QK fix) the change of the attention probabilities when they are ablated, recomputed through the
+//!   softmax, times ∂m/∂probabilities;
+//! - for all other nodes (a_clean[u] − a_ablated[u]) · ∂m/∂a[u].
+//!
+//! QK fix: where attention is saturated, its gradient says that nothing can change it. GradDrop: where the effects along two
+//! paths cancel, one of them is left when the layer that the other takes is dropped. A head's keys are ablated at all
+//! positions together, as activation patching does, and heads that share keys count together. A layer is a block, attention
+//! and MLP; a unit's own layer, dropped, leaves it nothing, hence L−1. |·| is taken of every pair, as the paper averages over
+//! its distribution. Neurons have GradDrop alone.
+//! Paper: Kramár et al., arXiv:2403.00745. With GradDrop scores have no sign, as in the paper; without, they do.
+//! Cost: two forward passes and, with GradDrop, a forward and a backward for each layer, else one.
+//! Not for: signs, and models of a single layer, where GradDrop leaves nothing.
+
+use super::Run;
+use super::contract::Differences;
+use super::gradient::{Gradients, entering, gradients};
+use super::method::{Listing, Scorer, Work};
+use super::state::{Ledger, Stopped};
+use super::units::{Part, add, parts};
+use crate::graph::{Graph, Level};
+use crate::measure::memory::Needs;
+use crate::measure::sources::Activations;
+use crate::model::site::Site;
+use crate::model::spec::{Branch, Layer, QueryKeyNorm};
+use crate::model::tap::{NoTap, Tap};
+use ndarray::Array2;
+use tch::{Kind, Tensor};
+
+pub const LISTING: Listing = Listing {
+    name: "atp-star",
+    about: "attribution patching with patterns recomputed for queries and keys, and layers dropped in turn",
+    passes: "2 + layers forward, layers backward (1 without GradDrop)",
+    memory: "activations of two runs",
+};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// Whether the patterns are recomputed for queries and keys.
+    pub qk_fix: bool,
+    /// Whether each layer is dropped in turn.
+    pub grad_drop: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { qk_fix: true, grad_drop: true }
+    }
+}
+
+impl Scorer for Options {
+    fn listing(&self) -> &'static Listing {
+        &LISTING
+    }
+
+    fn levels(&self) -> &'static [Level] {
+        &[Level::Node, Level::Neuron]
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { passes: 1, differences_last: false }
+    }
+
+    fn work(&self, graph: &Graph) -> Work {
+        let passes = if self.grad_drop { graph.dimensions.layers } else { 1 };
+        Work { unrecorded: passes, ..Work::with_backward(passes) }
+    }
+
+    fn patterns(&self) -> bool {
+        self.qk_fix
+    }
+
+    fn by_position(&self) -> bool {
+        true
+    }
+
+    fn options(&self) -> Vec<(&'static str, String)> {
+        vec![("qk_fix", self.qk_fix.to_string()), ("grad_drop", self.grad_drop.to_string())]
+    }
+
+    fn score_batch(&self, run: &Run, ledger: &mut Ledger) -> Result<Array2<f64>, Stopped> {
+        let (clean, ablated) = (run.clean(), run.ablated());
+        let reference = clean.logits.log_softmax(-1, None::<Kind>); // [batch, vocab]
+        let Differences::Units(differences) = Differences::new(run, &clean, &ablated) else {
+            return Ok(run.zeros());
+        };
+        let parts = parts(run);
+        let shifts = if self.qk_fix { Shift::all(run, &parts, &clean, &ablated) } else { Vec::new() };
+        let entering = entering(run, &mut NoTap);
+        let layers = run.problem.model.spec.layers;
+        let dropped: Vec<Option<Layer>> =
+            if self.grad_drop { (0..layers).map(|layer| Some(Layer(layer))).collect() } else { vec![None] };
+        let share = 1.0 / (dropped.len() as f64 - 1.0).max(1.0);
+        ledger.steps(dropped.len(), |step, sums| {
+            let mut edit = Drop(dropped[step]);
+            let pass = gradients(run, &entering, Some(&reference), &mut edit);
+            let _no_grad = tch::no_grad_guard();
+            for part in &parts {
+                // An MLP's output is what its own layer adds, and all else of the layer acts through that.
+                if matches!(part.site, Site::MlpOut(layer) if dropped[step] == Some(layer)) {
+                    continue;
+                }
+                for span in 0..run.spans() {
+                    let of_pairs = match shifts.iter().find(|shift| shift.site == part.site && shift.span == span) {
+                        Some(shift) => shift.effect(run, part, &pass), // [batch, unit]
+                        None => {
+                            let product = part.product(&part.carried(run, &differences), &pass.at(part.site));
+                            let product = match &run.masks()[span] {
+                                Some(mask) => product * mask,
+                                None => product,
+                            }; // [batch, pos, unit]
+                            product.sum_dim_intlist(1, false, None::<Kind>) // [batch, unit]
+                        }
+                    };
+                    let of_pairs = if self.grad_drop { of_pairs.abs() * share } else { of_pairs };
+                    add(part, span, &of_pairs, sums);
+                }
+            }
+        })
+    }
+}
+
+/// Lets no gradient pass back through what a layer adds.
+struct Drop(Option<Layer>);
+
+impl Tap for Drop {
+    fn wants(&self, site: Site) -> bool {
+        matches!(site, Site::AttentionOut(layer) | Site::MlpOut(layer) if self.0 == Some(layer))
+    }
+
+    fn at(&mut self, _: Site, value: Tensor) -> Tensor {
+        value.detach()
+    }
+}
+
+/// How attention probabilities change when queries or keys are ablated.
+struct Shift {
+    site: Site,
+    span: usize,
+    layer: Layer,
+    /// Clean less ablated; where heads are normed together, an ablated head changes all patterns.
+    changes: Changes,
+}
+
+enum Changes {
+    /// Of every head when all are ablated: `[batch, head, query, key]`.
+    Apart(Tensor),
+    /// Of all heads when one unit is ablated, for each of them.
+    Together(Vec<Tensor>),
+}
+
+impl Shift {
+    fn all(run: &Run, parts: &[Part], clean: &Activations, ablated: &Activations) -> Vec<Shift> {
+        let _no_grad = tch::no_grad_guard();
+        let mut shifts = Vec::new();
+        for (part, branch, layer) in parts.iter().filter_map(|part| match part.site {
+            Site::Projection(layer, branch) | Site::PerQueryHead(layer, branch) if branch != Branch::Value => {
+                Some((part, branch, layer))
+            }
+            _ => None,
+        }) {
+            for (span, mask) in run.masks().iter().enumerate() {
+                let [of_clean, of_ablated] = [clean, ablated].map(|of| part.carried(run, of)); // [batch, pos, unit, d_head]
+                let of_ablated = match mask {
+                    Some(mask) => &of_clean + (of_ablated - &of_clean) * mask.unsqueeze(-1),
+                    None => of_ablated,
+                };
+                let changes = changes(run, layer, branch, clean, &of_clean, &of_ablated);
+                shifts.push(Shift { site: part.site, span, layer, changes });
+            }
+        }
+        shifts
+    }
+
+    /// The effect of each unit on each pair: `[batch, unit]`.
+    fn effect(&self, run: &Run, part: &Part, pass: &Gradients) -> Tensor {
+        let gradient = pass.at(Site::Pattern(self.layer)); // [batch, head, query, key]
+        let of_heads = |change: &Tensor| (change * &gradient).sum_dim_intlist([2, 3].as_slice(), false, None::<Kind>);
+        let (rows, units) = (run.batch.len() as i64, part.rows.len() as i64);
+        match &self.changes {
+            Changes::Apart(change) => {
+                let of_heads = of_heads(change).view([rows, units, -1]); // [batch, unit, head]
+                of_heads.sum_dim_intlist(-1, false, None::<Kind>)
+            }
+            Changes::Together(changes) => {
+                let of_unit = |change: &Tensor| of_heads(change).sum_dim_intlist(1, false, None::<Kind>); // [batch]
+                Tensor::stack(&changes.iter().map(of_unit).collect::<Vec<_>>(), 1)
+            }
+        }
+    }
+}
+
+/// The change of a layer's patterns when what one branch carries goes from its clean to its ablated value.
+fn changes(
+    run: &Run,
+    layer: Layer,
+    branch: Branch,
+    clean: &Activations,
+    of_clean: &Tensor,
+    of_ablated: &Tensor,
+) -> Changes {
+    let model = run.problem.model;
+    let other = |branch: Branch| clean.projections[3 * layer.0 + branch.index()].shallow_clone();
+    let pattern = |this: &Tensor| match branch {
+        Branch::Query => model.pattern(layer, this, &other(Branch::Key), run.past),
+        _ => model.pattern(layer, &other(Branch::Query), this, run.past),
+    };
+    let now = pattern(of_clean); // [batch, head, query, key]
+    if model.spec.attention.query_key_norm != QueryKeyNorm::Whole {
+        return Changes::Apart(now - pattern(of_ablated));
+    }
+    let one = |unit: i64| {
+        let changed = of_clean.copy();
+        changed.select(2, unit).copy_(&of_ablated.select(2, unit));
+        &now - pattern(&changed)
+    };
+    Changes::Together((0..of_clean.size()[2]).map(one).collect())
+}
