@@ -6,7 +6,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use penjing::circuit::EdgeMask;
 use penjing::dataset::TokenPair;
 use penjing::eval::Bench;
-use penjing::graph::{Dimensions, Graph, KvSlots};
+use penjing::graph::{Dimensions, Graph, KvSlots, Level};
 use penjing::measure::batch::Prefix;
 use penjing::metric::MetricKind;
 use penjing::model::site::Site;
@@ -91,18 +91,23 @@ fn shape(criterion: &mut Criterion, name: &str, spec: Spec) {
         group.bench_function(case, |bencher| bencher.iter(|| floor(&model, &pairs, steps)));
     }
     for listing in METHODS {
-        if large && matches!(listing.name, "exact" | "acdc" | "eap-ig-activations") {
-            continue;
-        }
         let Ok(method) = Method::parse(listing.name, &Settings::default()) else { continue };
-        for (prefix, ending) in [(Prefix::Shared, ""), (Prefix::Recomputed, " without shared prefix")] {
-            if prefix == Prefix::Recomputed && listing.name != "eap" {
+        for &level in method.levels() {
+            let slow = matches!(listing.name, "exact" | "acdc" | "eap-ig-activations")
+                || listing.name == "activation-patching" && level == Level::Neuron;
+            if large && slow {
                 continue;
             }
-            let problem = Problem { prefix, ..Problem::new(&model, &graph, &pairs, metric) };
-            group.bench_function(format!("{}{ending}", listing.name), |bencher| {
-                bencher.iter(|| black_box(score(&problem, &method, &mut |_| ())));
-            });
+            let of_level = if level == Level::Edge { String::new() } else { format!(" of {level}s") };
+            for (prefix, ending) in [(Prefix::Shared, ""), (Prefix::Recomputed, " without shared prefix")] {
+                if prefix == Prefix::Recomputed && listing.name != "eap" {
+                    continue;
+                }
+                let problem = Problem { prefix, level, ..Problem::new(&model, &graph, &pairs, metric) };
+                group.bench_function(format!("{}{of_level}{ending}", listing.name), |bencher| {
+                    bencher.iter(|| black_box(score(&problem, &method, &mut |_| ())));
+                });
+            }
         }
     }
     let Ok(bench) = Bench::new(&Problem::new(&model, &graph, &pairs, metric)) else { return };
