@@ -51,6 +51,29 @@ pub enum Site {
 }
 
 impl Site {
+    /// The layer it belongs to; none for the two ends of the model.
+    pub fn layer(self) -> Option<Layer> {
+        use Site::*;
+        match self {
+            TokenEmbedding | FinalIn | Logits => None,
+            BlockIn(layer)
+            | AttentionIn(layer, _)
+            | Projection(layer, _)
+            | PerQueryHead(layer, _)
+            | Pattern(layer)
+            | Z(layer)
+            | HeadOut(layer)
+            | HeadSum(layer)
+            | AttentionOut(layer)
+            | Mid(layer)
+            | MlpIn(layer)
+            | MlpPre(layer)
+            | MlpPost(layer)
+            | MlpOut(layer)
+            | BlockOut(layer) => Some(layer),
+        }
+    }
+
     /// The sizes of the axes that follow `[batch, pos]` (for [`Site::Pattern`]: `head`, then the two positions are left out).
     pub fn shape(self, spec: &Spec) -> Vec<usize> {
         match self {

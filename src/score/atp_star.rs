@@ -12,12 +12,13 @@
 //! and MLP; a unit's own layer, dropped, leaves it nothing, hence L−1. |·| is taken of every pair, as the paper averages over
 //! its distribution. Neurons have GradDrop alone.
 //! Paper: Kramár et al., arXiv:2403.00745. With GradDrop scores have no sign, as in the paper; without, they do.
-//! Cost: two forward passes and, with GradDrop, a forward and a backward for each layer, else one.
+//! Cost: two forward passes and one backward, and with GradDrop about half as many passes forward and back as there are layers:
+//! below each dropped layer alone, from the gradient of the residual stream above it.
 //! Not for: signs, and models of a single layer, where GradDrop leaves nothing.
 
 use super::Run;
 use super::contract::Differences;
-use super::gradient::{Gradients, entering, gradients};
+use super::gradient::{Gradients, entering_as_recorded, gradients_and_record, gradients_without};
 use super::method::{Listing, Scorer, Work};
 use super::state::{Ledger, Stopped};
 use super::units::{Part, add, parts};
@@ -26,15 +27,15 @@ use crate::measure::memory::Needs;
 use crate::measure::sources::Activations;
 use crate::model::site::Site;
 use crate::model::spec::{Branch, Layer, QueryKeyNorm};
-use crate::model::tap::{NoTap, Tap};
+use crate::model::tap::NoTap;
 use ndarray::Array2;
 use tch::{Kind, Tensor};
 
 pub const LISTING: Listing = Listing {
     name: "atp-star",
     about: "attribution patching with patterns recomputed for queries and keys, and layers dropped in turn",
-    passes: "2 + layers forward, layers backward (1 without GradDrop)",
-    memory: "activations of two runs",
+    passes: "2 forward, 1 backward, and layers / 2 forward and backward for GradDrop",
+    memory: "activations of two runs, gradients of two, changes of patterns",
 };
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,12 +62,12 @@ impl Scorer for Options {
     }
 
     fn needs(&self) -> Needs {
-        Needs { passes: 1, differences_last: false }
+        Needs { passes: 2, differences_last: false }
     }
 
     fn work(&self, graph: &Graph) -> Work {
-        let passes = if self.grad_drop { graph.dimensions.layers } else { 1 };
-        Work { unrecorded: passes, ..Work::with_backward(passes) }
+        let dropped = if self.grad_drop { graph.dimensions.layers / 2 } else { 0 };
+        Work { recorded: 1, unrecorded: 1 + dropped, ..Work::with_backward(1 + dropped) }
     }
 
     fn patterns(&self) -> bool {
@@ -82,30 +83,29 @@ impl Scorer for Options {
     }
 
     fn score_batch(&self, run: &Run, ledger: &mut Ledger) -> Result<Array2<f64>, Stopped> {
-        let (clean, ablated) = (run.clean(), run.ablated());
-        let reference = clean.logits.log_softmax(-1, None::<Kind>); // [batch, vocab]
+        let run = &Run { residuals: self.grad_drop, ..*run };
+        let (whole, clean) = gradients_and_record(run, None, &mut NoTap);
+        let ablated = run.ablated();
         let Differences::Units(differences) = Differences::new(run, &clean, &ablated) else {
             return Ok(run.zeros());
         };
         let parts = parts(run);
         let shifts = if self.qk_fix { Shift::all(run, &parts, &clean, &ablated) } else { Vec::new() };
-        let entering = entering(run, &mut NoTap);
+        let entering = entering_as_recorded(run, &clean);
         let layers = run.problem.model.spec.layers;
         let dropped: Vec<Option<Layer>> =
             if self.grad_drop { (0..layers).map(|layer| Some(Layer(layer))).collect() } else { vec![None] };
         let share = 1.0 / (dropped.len() as f64 - 1.0).max(1.0);
         ledger.steps(dropped.len(), |step, sums| {
-            let mut edit = Drop(dropped[step]);
-            let pass = gradients(run, &entering, Some(&reference), &mut edit);
+            let without = dropped[step].map(|layer| gradients_without(run, layer, &whole, &entering));
+            let pass = without.as_ref().unwrap_or(&whole);
             let _no_grad = tch::no_grad_guard();
-            for part in &parts {
-                // An MLP's output is what its own layer adds, and all else of the layer acts through that.
-                if matches!(part.site, Site::MlpOut(layer) if dropped[step] == Some(layer)) {
-                    continue;
-                }
+            // A unit's own layer leaves it nothing when it is dropped.
+            let gone = |part: &Part| dropped[step].is_some() && part.site.layer() == dropped[step];
+            for part in parts.iter().filter(|part| !gone(part)) {
                 for span in 0..run.spans() {
                     let of_pairs = match shifts.iter().find(|shift| shift.site == part.site && shift.span == span) {
-                        Some(shift) => shift.effect(run, part, &pass), // [batch, unit]
+                        Some(shift) => shift.effect(run, part, pass), // [batch, unit]
                         None => {
                             let product = part.product(&part.carried(run, &differences), &pass.at(part.site));
                             let product = match &run.masks()[span] {
@@ -120,19 +120,6 @@ impl Scorer for Options {
                 }
             }
         })
-    }
-}
-
-/// Lets no gradient pass back through what a layer adds.
-struct Drop(Option<Layer>);
-
-impl Tap for Drop {
-    fn wants(&self, site: Site) -> bool {
-        matches!(site, Site::AttentionOut(layer) | Site::MlpOut(layer) if self.0 == Some(layer))
-    }
-
-    fn at(&mut self, _: Site, value: Tensor) -> Tensor {
-        value.detach()
     }
 }
 

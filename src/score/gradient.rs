@@ -10,10 +10,10 @@
 use super::Run;
 use crate::graph::Level;
 use crate::measure::sources::{Activations, Recorder};
+use crate::model::Start;
 use crate::model::site::Site;
 use crate::model::spec::{Branch, Layer};
-use crate::model::tap::Tap;
-use crate::model::{Model, Start};
+use crate::model::tap::{NoTap, Tap};
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
@@ -105,6 +105,7 @@ impl Tap for Capture<'_> {
             }
             (Level::Node, Site::Z(_) | Site::MlpOut(_)) | (Level::Neuron, Site::Z(_) | Site::MlpPost(_)) => true,
             (_, Site::Pattern(_)) => self.run.patterns,
+            (_, Site::BlockOut(_)) => self.run.residuals,
             (Level::Edge, _) => self.is_seen(site),
             _ => false,
         }
@@ -144,7 +145,7 @@ pub(super) fn entering(run: &Run, edit: &mut impl Tap) -> Vec<Tensor> {
     let model = run.problem.model;
     let mut residual = model.embed(&run.batch.clean, run.past, edit); // [batch, pos, d_model]
     let mut entering = Vec::new();
-    let stretches = stretches(model, run.stretch);
+    let stretches = stretches(model.spec.layers, run.stretch);
     for (index, layers) in stretches.iter().enumerate() {
         entering.push(residual.shallow_clone());
         if index + 1 < stretches.len() {
@@ -154,17 +155,38 @@ pub(super) fn entering(run: &Run, edit: &mut impl Tap) -> Vec<Tensor> {
     entering
 }
 
-/// The model's layers in stretches of at most `stretch`.
-fn stretches(model: &Model, stretch: usize) -> Vec<std::ops::Range<usize>> {
-    let layers = model.spec.layers;
+/// The first `layers` layers in stretches of at most `stretch`.
+fn stretches(layers: usize, stretch: usize) -> Vec<std::ops::Range<usize>> {
     (0..layers).step_by(stretch.max(1)).map(|first| first..(first + stretch.max(1)).min(layers)).collect()
 }
 
 /// The gradient of the summed metric in a run with an edit, from the residual stream `[batch, pos, d_model]` that enters
 /// each stretch of layers.
 pub(super) fn gradients(run: &Run, entering: &[Tensor], reference: Option<&Tensor>, edit: &mut impl Tap) -> Gradients {
-    let mut found: Option<Gradients> = None;
-    for (stretch, entering) in stretches(run.problem.model, run.stretch).into_iter().zip(entering).rev() {
+    backwards(run, run.problem.model.spec.layers, entering, None, reference, edit)
+}
+
+/// The gradients when nothing passes back through what a layer adds, from those of the same run when all does: above the layer
+/// they are the same, in it there are none, and what enters it has the gradient of what leaves it.
+pub(super) fn gradients_without(run: &Run, dropped: Layer, whole: &Gradients, entering: &[Tensor]) -> Gradients {
+    let nothing = || Gradients { gradients: BTreeMap::new(), seen: BTreeMap::new(), entering: Tensor::new() };
+    let above = Gradients { entering: whole.at(Site::BlockOut(dropped)), ..nothing() };
+    let mut found = backwards(run, dropped.0, entering, Some(above), None, &mut NoTap);
+    let later = whole.gradients.iter().filter(|(site, _)| site.layer() > Some(dropped));
+    found.gradients.extend(later.map(|(&site, gradient)| (site, gradient.shallow_clone())));
+    found
+}
+
+/// The gradients of the first `layers` layers from those above them, or from the metric.
+fn backwards(
+    run: &Run,
+    layers: usize,
+    entering: &[Tensor],
+    mut found: Option<Gradients>,
+    reference: Option<&Tensor>,
+    edit: &mut impl Tap,
+) -> Gradients {
+    for (stretch, entering) in stretches(layers, run.stretch).into_iter().zip(entering).rev() {
         let above = found.as_ref().map(|found| &found.entering);
         let mut of_stretch = of_stretch(run, stretch, entering, above, reference, edit);
         if let Some(mut above) = found {
@@ -194,12 +216,15 @@ pub(super) fn gradients_and_record(
         model.forward(Start::Tokens(&run.batch.clean), &run.pass(), &mut (&mut *edit, &mut recorder)) // [batch, 1, vocab]
     });
     let recorded = recorder.finish();
-    let entering: Vec<Tensor> = stretches(model, run.stretch)
-        .into_iter()
-        .map(|layers| recorded.before_attention[layers.start].shallow_clone()) // [batch, pos, d_model]
-        .collect();
+    let entering = entering_as_recorded(run, &recorded);
     let of_itself = recorded.logits.log_softmax(-1, None::<Kind>); // [batch, vocab]
     (gradients(run, &entering, reference.or(Some(&of_itself)), edit), recorded)
+}
+
+/// [`entering`] of a run that was recorded.
+pub(super) fn entering_as_recorded(run: &Run, recorded: &Activations) -> Vec<Tensor> {
+    let stretches = stretches(run.problem.model.spec.layers, run.stretch);
+    stretches.into_iter().map(|layers| recorded.before_attention[layers.start].shallow_clone()).collect() // [batch, pos, d_model]
 }
 
 /// Runs layers forward from what enters them, `[batch, pos, d_model]`, and back from the gradient `above` of what leaves

@@ -265,8 +265,9 @@ struct Run<'a> {
     passes: usize,
     /// How gradients are taken.
     rules: Rules,
-    /// Whether they are taken at attention patterns too.
+    /// Whether they are taken at attention patterns too, and at the residual stream that leaves each block.
     patterns: bool,
+    residuals: bool,
 }
 
 impl<'a> Run<'a> {
@@ -277,7 +278,16 @@ impl<'a> Run<'a> {
         past: Option<&'a Past>,
         rules: Rules,
     ) -> Run<'a> {
-        Run { problem, batch, past, stretch: division.stretch, passes: division.passes, rules, patterns: false }
+        Run {
+            problem,
+            batch,
+            past,
+            stretch: division.stretch,
+            passes: division.passes,
+            rules,
+            patterns: false,
+            residuals: false,
+        }
     }
 
     /// A pass over what follows the prefix.
