@@ -234,6 +234,8 @@ fn nodes_and_neurons_are_scored_by_the_methods_that_have_them() {
         &["`atp-star` has no scores at the level of edges", "eap-ig"],
     );
     refuses(&folder, &["discover", "ioi", "--method", "activation-patching"], &["has no scores at the level of edges"]);
+    let optimal = ["score", "ioi", "--level", "node", "--ablation", "optimal", "--method", "attribution-patching"];
+    refuses(&folder, &optimal, &["`optimal`", "level of nodes", "--ablation mean"]);
     refuses(&folder, &["score", "ioi", "--level", "head"], &["head"]);
 }
 
