@@ -61,6 +61,9 @@ pub struct Scoring {
     /// In which order acdc visits the heads of a layer and the sources of a head
     #[arg(long, value_enum, default_value = "last-first")]
     pub order: OrderArgument,
+    /// Which edges acdc tries: those of the graph, or also those from a head's q, k and v to the head, as in its paper
+    #[arg(long, value_enum, default_value = "eap")]
+    pub nodes: NodesArgument,
     /// Pairs run at once (default: as many as are fast and fit into --memory)
     #[arg(long, value_name = "N")]
     pub batch: Option<usize>,
@@ -97,6 +100,12 @@ pub enum LossArgument {
 pub enum OrderArgument {
     LastFirst,
     FirstFirst,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq)]
+pub enum NodesArgument {
+    Eap,
+    Acdc,
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq)]
@@ -175,6 +184,10 @@ impl Scoring {
             order: match self.order {
                 OrderArgument::LastFirst => acdc::Order::LastFirst,
                 OrderArgument::FirstFirst => acdc::Order::FirstFirst,
+            },
+            nodes: match self.nodes {
+                NodesArgument::Eap => acdc::Nodes::Eap,
+                NodesArgument::Acdc => acdc::Nodes::Acdc,
             },
         };
         Ok(Method::parse(&self.method, &Settings { steps: self.steps, endpoints, seed, rules, acdc })
