@@ -110,7 +110,7 @@ impl Work {
         let model = &self.loaded.model;
         let bench = Bench::new(model, &self.graph, self.task.metric, pairs, Prefix::Shared, self.memory)?;
         let metrics = bench.clean().metric.iter().chain(&bench.ablated().metric);
-        score::check_finite(model, "metrics", metrics.copied())?;
+        score::check_finite(model, pairs, "metrics", metrics.copied())?;
         Ok(bench)
     }
 

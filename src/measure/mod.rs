@@ -4,6 +4,7 @@ pub mod batch;
 pub mod circuit;
 pub mod memory;
 pub mod metric;
+pub mod origin;
 pub mod sources;
 
 pub use batch::{Batch, batches};

@@ -121,7 +121,7 @@ impl State {
     pub fn scores(&self, problem: &Problem) -> Result<Scores, ScoreError> {
         let of_edges = self.sums.slice(ndarray::s![..problem.graph.sources(), ..]);
         let values = of_edges.mapv(|sum| (sum / self.pairs as f64) as f32);
-        check_finite(problem.model, "scores", values.iter().map(|&score| f64::from(score)))?;
+        check_finite(problem.model, problem.pairs, "scores", values.iter().map(|&score| f64::from(score)))?;
         Ok(Scores { values })
     }
 
