@@ -63,6 +63,32 @@ fn an_exact_number_of_edges_is_pruned_and_nothing_else() {
     assert!((1..=40).contains(&found["edges"].as_u64().unwrap()), "{found}");
 }
 
+/// Edges in ACDC's count are shown where its graph was searched, and by `evaluate` of what was found there.
+#[test]
+fn circuits_of_acdc_are_counted_in_its_own_way() {
+    let folder = tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let output = penjing(folder.path()).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let discover =
+        ["discover", "ioi", "--model", "toy-2l", "--method", "acdc", "--pairs", "4", "--evidence-pairs", "4"];
+    let found = run(&[&discover[..], &["--nodes", "acdc", "--out", "run", "--json"]].concat());
+    let evaluated = run(&["evaluate", "run/circuit.json", "--pairs", "4", "--json"]);
+    for text in [found, evaluated] {
+        let found: Value = serde_json::from_str(&text).unwrap();
+        let count = |key: &str| found[key].as_u64().unwrap();
+        // 2 layers of 4 heads have 24 direct edges.
+        assert_eq!(count("edges_total_by_acdc"), count("edges_total") + 24, "{found}");
+        assert!((1..=24).contains(&(count("edges_by_acdc") - count("edges"))), "{found}");
+    }
+    let text = run(&["evaluate", "run/circuit.json", "--pairs", "4"]);
+    assert!(text.contains("as ACDC counts"), "{text}");
+    let usual = run(&[&discover[..], &["--out", "usual", "--json"]].concat());
+    assert!(!usual.contains("by_acdc"), "{usual}");
+}
+
 /// As Hugging Face's tools leave it: snapshots of links to blobs.
 #[test]
 fn models_are_found_in_the_hugging_face_cache_by_name() {

@@ -64,6 +64,31 @@ fn native_and_attention_only_graphs_have_the_published_counts() {
     check("redwood, 2 layers", attention_only(2, 8), 257);
 }
 
+/// Counts of ACDC's paper and code, and the circuits that take all edges, none, and some.
+#[test]
+fn edges_as_acdc_counts_them() {
+    let attention_only = |layers, heads| Dimensions { mlps: false, ..Dimensions::new(layers, heads) };
+    for (model, dimensions, edges) in [
+        ("GPT-2 small", Dimensions::new(12, 12), 32_923),
+        ("docstring, 4 layers", attention_only(4, 8), 1_377),
+        ("redwood, 2 layers", attention_only(2, 8), 305),
+    ] {
+        let graph = Graph::new(dimensions);
+        let counts = [dimensions.edges_by_acdc(), EdgeMask::full(&graph).count_by_acdc(&graph)];
+        assert_eq!(counts, [edges; 2], "{model}");
+        assert_eq!(EdgeMask::empty(&graph).count_by_acdc(&graph), 0, "{model}");
+    }
+    let check = |kv_slots, names: &[&str], edges: usize| {
+        let graph = Graph::new(Dimensions { kv_slots, ..Dimensions::new(2, 4) });
+        let mask = EdgeMask::of(&graph, names.iter().map(|name| graph.parse_edge(name).unwrap()));
+        assert_eq!(mask.count_by_acdc(&graph), edges, "{names:?}");
+    };
+    check(4, &["input->m0", "m0->logits"], 2);
+    check(4, &["input->a1.h0<q>", "m0->a1.h0<q>", "input->a1.h0<k>", "a1.h0->logits"], 6);
+    // Heads that share keys share the direct edge from them.
+    check(2, &["input->a1.kv1<v>", "a1.h2->logits", "a1.h3->logits"], 4);
+}
+
 #[test]
 fn shared_slots_are_read_by_their_group_and_survive_pruning_and_files() {
     let graph = Graph::new(Dimensions { kv_slots: 2, ..Dimensions::new(2, 4) });

@@ -45,10 +45,13 @@ fn with_problem(check: impl Fn(&Problem)) {
 /// Every method at every level that it has.
 fn every_method() -> Vec<(Method, Level)> {
     // A threshold by which acdc keeps some edges and removes others.
-    let acdc = acdc::Options { tau: 1e-6, ..acdc::Options::default() };
+    let acdc = acdc::Options { tau: 1e-5, loss: acdc::Loss::Metric, ..acdc::Options::default() };
     let settings = Settings { steps: 3, acdc, ..Settings::default() };
     let levels = |method: Method| method.levels().iter().map(move |&level| (method.clone(), level));
-    Method::all(&settings).into_iter().flat_map(levels).collect()
+    let mut all: Vec<_> = Method::all(&settings).into_iter().flat_map(levels).collect();
+    // Its sums have a row more.
+    all.push((Method::Acdc(acdc::Options { nodes: acdc::Nodes::Acdc, ..settings.acdc }), Level::Edge));
+    all
 }
 
 /// Ends a run at a safe point, counted from 1.
@@ -96,6 +99,10 @@ fn a_run_stopped_anywhere_ends_in_the_same_bytes() {
                 let mut watch = StopAt::new(0);
                 advance(&problem, &method, &mut whole, &mut watch).unwrap();
                 let batches = State::start(&problem, &method).unwrap().left.len();
+                if let Method::Acdc(options) = &method {
+                    let decided = whole.sums.iter().filter(|&&effect| effect / 8.0 >= options.tau).count();
+                    assert!((1..whole.sums.len() / 2).contains(&decided), "{options:?} keeps {decided}");
+                }
                 assert!(watch.seen >= batches, "{}", method.name());
                 assert!(watch.shares.is_sorted() && watch.shares.last() == Some(&1.0), "{:?}", watch.shares);
                 for stop in 1..=watch.seen {
@@ -163,8 +170,10 @@ fn slow_methods_can_stop_within_a_batch() {
             let batches = state.left.len();
             advance(problem, &method, &mut state, &mut watch).unwrap();
             if !method.adds_up() {
-                // All pairs at once, a step a slot.
-                assert_eq!(watch.seen, problem.graph.destinations(), "{}", method.name());
+                // All pairs at once, a step a slot, and one for the direct edges of a layer.
+                let direct = matches!(&method, Method::Acdc(options) if options.nodes == acdc::Nodes::Acdc);
+                let layers = if direct { problem.model.spec.layers } else { 0 };
+                assert_eq!(watch.seen, problem.graph.destinations() + layers, "{}", method.name());
                 continue;
             }
             let steps = watch.seen / batches - 1;

@@ -12,6 +12,7 @@ use penjing::ablation::Ablation;
 use penjing::circuit::file::{self, Circuit, Provenance};
 use penjing::circuit::report::Report;
 use penjing::eval::{Evidence, evidence};
+use penjing::score::acdc;
 use penjing::task::Split;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -111,7 +112,7 @@ pub fn run(command: &Evaluate, as_json: bool) -> anyhow::Result<Ended> {
 
 /// The numbers of a circuit by the names that `--json` promises.
 pub fn summary(circuit: &Circuit, report: &Report) -> Value {
-    json!({
+    let mut value = json!({
         "task": circuit.provenance.task.name,
         "model": circuit.provenance.model.id,
         "method": circuit.provenance.method.name,
@@ -133,7 +134,19 @@ pub fn summary(circuit: &Circuit, report: &Report) -> Value {
         "kl": report.kl,
         "random_mean": report.random.as_ref().map(|random| random.mean),
         "random_max": report.random.as_ref().map(|random| random.max),
-    })
+    });
+    if let Some([edges, total]) = counted_by_acdc(circuit) {
+        value["edges_by_acdc"] = json!(edges);
+        value["edges_total_by_acdc"] = json!(total);
+    }
+    value
+}
+
+/// Edges of a circuit and of its model as ACDC counts them, where the circuit was found on ACDC's own graph.
+fn counted_by_acdc(circuit: &Circuit) -> Option<[usize; 2]> {
+    let nodes = circuit.provenance.method.options.get("nodes")?.as_str()?;
+    let graph = &circuit.graph;
+    (nodes == acdc::Nodes::Acdc.name()).then(|| [circuit.mask.count_by_acdc(graph), graph.dimensions.edges_by_acdc()])
 }
 
 /// The evidence and the edges as text.
@@ -147,6 +160,9 @@ pub fn table(circuit: &Circuit, report: &Report) -> String {
         numbers.add_row([name.to_owned(), value]);
     };
     row("edges", format!("{} of {} ({share:.1} %)", mask.count(), graph.edge_count()));
+    if let Some([edges, total]) = counted_by_acdc(circuit) {
+        row("as ACDC counts", format!("{edges} of {total}, direct edges from q, k and v included"));
+    }
     row("nodes", mask.nodes(graph).len().to_string());
     row(
         &report.metric,

@@ -84,6 +84,9 @@ pub struct Scoring {
     /// Let atp-star take the whole gradient, not leave each layer out of it in turn
     #[arg(long)]
     pub no_grad_drop: bool,
+    /// Which edges acdc tries: those of the graph, or also those from a head's q, k and v to the head, as in its paper
+    #[arg(long, value_enum, default_value = "eap")]
+    pub nodes: NodesArgument,
     /// Pairs run at once (default: as many as are fast and fit into --memory)
     #[arg(long, value_name = "N")]
     pub batch: Option<usize>,
@@ -120,6 +123,12 @@ pub enum LossArgument {
 pub enum OrderArgument {
     LastFirst,
     FirstFirst,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq)]
+pub enum NodesArgument {
+    Eap,
+    Acdc,
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq)]
@@ -198,6 +207,10 @@ impl Scoring {
             order: match self.order {
                 OrderArgument::LastFirst => acdc::Order::LastFirst,
                 OrderArgument::FirstFirst => acdc::Order::FirstFirst,
+            },
+            nodes: match self.nodes {
+                NodesArgument::Eap => acdc::Nodes::Eap,
+                NodesArgument::Acdc => acdc::Nodes::Acdc,
             },
         };
         let atp_star = atp_star::Options { qk_fix: !self.no_qk_fix, grad_drop: !self.no_grad_drop };

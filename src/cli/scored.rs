@@ -48,7 +48,8 @@ impl Scored<'_> {
     /// Numbers that are none, and files that cannot be written.
     pub fn write(&self, problem: &Problem, state: &State, seconds: f64) -> anyhow::Result<()> {
         let Scored { table, provenance, out, shard, .. } = *self;
-        let scores = state.scores(problem).map_err(penjing::Error::from)?;
+        let part = shard.and_then(|shard| shard.range(provenance.pairs).ok()).unwrap_or_default();
+        let scores = state.scores(problem).map_err(|error| penjing::Error::from(error.of_pairs_from(part.start)))?;
         let (name, text) = match shard {
             None => ("scores.json".to_owned(), scores_file::to_json(&table, &scores, provenance)),
             Some(of) => {

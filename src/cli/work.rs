@@ -123,7 +123,7 @@ impl Work {
         let model = &self.loaded.model;
         let bench = Bench::new(problem)?;
         let metrics = bench.clean().metric.iter().chain(&bench.ablated().metric);
-        score::check_finite(model, "metrics", metrics.copied())?;
+        score::check_finite(model, problem.pairs, "metrics", metrics.copied())?;
         Ok(bench)
     }
 

@@ -15,6 +15,7 @@
 //! edge into shared keys or values stands there once for each head that uses them). Numbers on edges are dense
 //! `[source, destination]` matrices.
 
+mod convention;
 mod dimensions;
 pub mod mask;
 mod name;
@@ -168,7 +169,7 @@ impl Graph {
 
     /// The slots of a layer's heads in insertion order: q, k and v of each; shared keys and values with the first of
     /// their heads.
-    fn attention_slots(&self, layer: Layer) -> Vec<Destination> {
+    pub fn attention_slots(&self, layer: Layer) -> Vec<Destination> {
         let dimensions = self.dimensions;
         let mut slots = Vec::with_capacity(dimensions.readers());
         for head in 0..dimensions.heads {

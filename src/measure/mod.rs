@@ -6,6 +6,7 @@ pub mod constants;
 pub mod memory;
 pub mod metric;
 mod optimal;
+pub mod origin;
 pub mod sources;
 
 pub use batch::{Batch, batches};

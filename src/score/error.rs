@@ -6,6 +6,7 @@ use crate::ablation::Ablation;
 use crate::error::{Hint, nearest};
 use crate::graph::Level;
 use crate::measure::memory::MemoryError;
+use crate::measure::origin::Origin;
 use crate::metric::MetricKind;
 
 /// More points on a path than this say nothing that fewer do not.
@@ -36,14 +37,37 @@ pub enum ScoreError {
     Stopped(#[from] Stopped),
     #[error(transparent)]
     Memory(#[from] MemoryError),
-    #[error("{count} of the {what} are not finite numbers{}", weights_at_fault(weights))]
-    NotFinite { count: usize, what: &'static str, weights: Vec<String> },
+    #[error("{count} of the {what} are not finite numbers{}{}", first_at(origin), weights_at_fault(weights))]
+    NotFinite {
+        count: usize,
+        what: &'static str,
+        /// Nowhere in the forward passes, where only gradients are at fault.
+        origin: Option<Box<Origin>>,
+        weights: Vec<String>,
+    },
+}
+
+impl ScoreError {
+    /// The same where the pairs were those of a data set from its pair `first` on.
+    pub fn of_pairs_from(mut self, first: usize) -> ScoreError {
+        if let ScoreError::NotFinite { origin: Some(origin), .. } = &mut self {
+            origin.pair += first;
+        }
+        self
+    }
+}
+
+fn first_at(origin: &Option<Box<Origin>>) -> String {
+    match origin {
+        Some(origin) => format!(": the first is at {origin}"),
+        None => ", though all of the forward passes are".into(),
+    }
 }
 
 fn weights_at_fault(weights: &[String]) -> String {
     match weights {
         [] => String::new(),
-        weights => format!(": neither are all weights in {}", weights.join(", ")),
+        weights => format!(", and not all weights in {} are finite", weights.join(", ")),
     }
 }
 
@@ -65,7 +89,7 @@ impl Hint for ScoreError {
             ScoreError::Stopped(_) => return None,
             ScoreError::Memory(error) => return error.hint(),
             ScoreError::NotFinite { weights, .. } if weights.is_empty() => {
-                "the activations overflow somewhere; if the weights are f16, try --dtype f32".into()
+                "numbers overflow; try --dtype f32 if weights are kept as f16, else --dtype f64".into()
             }
             ScoreError::NotFinite { .. } => "fetch the model again".into(),
             ScoreError::NoGradient { .. } => "take `--method exact`, or a task with another metric".into(),

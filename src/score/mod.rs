@@ -34,7 +34,7 @@ use crate::measure::batch::{Prefix, Rows, group};
 use crate::measure::constants::{Constants, ablated, prefix_under};
 use crate::measure::memory::{Division, MemoryError, Sizes, out_of_memory};
 use crate::measure::sources::Activations;
-use crate::measure::{Batch, metric};
+use crate::measure::{Batch, metric, origin};
 use crate::metric::MetricKind;
 use crate::model::spec::QueryKeyNorm;
 use crate::model::{Model, Pass, Past, Rules};
@@ -225,18 +225,23 @@ pub fn advance(problem: &Problem, method: &Method, state: &mut State, watch: &mu
     Ok(())
 }
 
-/// Refuses numbers that are none, with the weights that are to blame if there are any; `what` they are, for the message.
+/// Refuses numbers that are none, with where the runs of `pairs` first give such and the weights that are to blame, if there
+/// are any; `what` they are, for the message.
 ///
 /// # Errors
 /// [`ScoreError::NotFinite`].
 pub fn check_finite(
     model: &Model,
+    pairs: &[TokenPair],
     what: &'static str,
     numbers: impl IntoIterator<Item = f64>,
 ) -> Result<(), ScoreError> {
     match numbers.into_iter().filter(|number| !number.is_finite()).count() {
         0 => Ok(()),
-        count => Err(ScoreError::NotFinite { count, what, weights: model.not_finite() }),
+        count => {
+            let origin = origin::of_not_finite(model, pairs).map(Box::new);
+            Err(ScoreError::NotFinite { count, what, origin, weights: model.not_finite() })
+        }
     }
 }
 

@@ -120,7 +120,7 @@ impl State {
     /// [`ScoreError::NotFinite`].
     pub fn scores(&self, problem: &Problem) -> Result<Scores, ScoreError> {
         let values = over_spans(&self.sums, &problem.table()).mapv(|sum| (sum / self.pairs as f64) as f32);
-        check_finite(problem.model, "scores", values.iter().map(|&score| f64::from(score)))?;
+        check_finite(problem.model, problem.pairs, "scores", values.iter().map(|&score| f64::from(score)))?;
         Ok(Scores { values })
     }
 

@@ -1,55 +1,22 @@
-//! Automatic circuit discovery: edges are removed one after another, from the logits down, as long as the loss hardly grows.
-//!
-//! All edges are there at first. For each destination from the logits down and each of its sources: the edge goes for good
-//! if loss(without it) − loss(with it) < τ, both on the circuit as it is by then; the loss is KL(clean model ‖ circuit) or minus
-//! the task's metric. A node whose outgoing edges all went loses its incoming ones untested.
-//! The score of an edge is that difference when it was tested (0 if it was not), so the circuit is every edge with a score
-//! of at least τ.
-//!
-//! Paper: Conmy et al., "Towards Automated Circuit Discovery", arXiv:2304.14997, algorithm 1. The order of heads changes the
-//! result and is recorded.
-//! Cost: about one circuit run for each edge, from the edge's layer upwards only. Many candidates run side by side, on the
-//! guess that they all fare as the last one did; where one does not, those after it are tried again, so decisions are those
-//! of the plain search.
-//! Not for: large models, or many pairs: every decision looks at all of them.
+//! The search: its circuits, and what it decides on them.
 
-use super::Problem;
-use super::method::{Listing, Scorer, Search, Work};
-use super::state::{Ledger, Stopped};
+use super::order::{Visit, visits};
+use super::{Options, direct_edge};
 use crate::graph::mask::EdgeMask;
-use crate::graph::{Destination, Edge, Graph, Slot, Source};
+use crate::graph::{Destination, Edge, Slot, Source};
 use crate::measure::batch::Batch;
 use crate::measure::circuit::{Kept, Setting, Variants};
 use crate::measure::constants::ablated;
-use crate::measure::memory::{Needs, circuit_rows_side_by_side};
+use crate::measure::memory::circuit_rows_side_by_side;
 use crate::measure::metric::{self, divergence};
 use crate::measure::sources::Activations;
 use crate::metric::MetricKind;
 use crate::model::Past;
 use crate::model::spec::Layer;
+use crate::score::Problem;
+use crate::score::state::{Ledger, Stopped};
 use ndarray::Array2;
 use tch::{Kind, Tensor};
-
-pub const LISTING: Listing = Listing {
-    name: "acdc",
-    about: "edges removed one by one from the logits down while the loss grows by less than tau",
-    passes: "2 forward, and about 1 from the edge's layer upwards for each edge",
-    memory: "outputs of all sources for all pairs, twice, and 256 MB of circuits side by side",
-};
-
-#[derive(Clone, PartialEq, Debug)]
-pub struct Options {
-    /// The growth of the loss (nats, or units of the metric) at which an edge stays.
-    pub tau: f64,
-    pub loss: Loss,
-    pub order: Order,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options { tau: 0.0575, loss: Loss::Kl, order: Order::LastFirst }
-    }
-}
 
 /// What must not grow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,75 +44,29 @@ impl Loss {
     }
 }
 
-/// In which order the slots of a layer, and the sources of a slot, are visited.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Order {
-    /// Against the order of the graph: values before keys before queries, the last head first, the nearest source first.
-    LastFirst,
-    /// Within a layer and among sources in the order of the graph.
-    FirstFirst,
-}
-
-impl Order {
-    pub fn name(self) -> &'static str {
-        match self {
-            Order::LastFirst => "last-first",
-            Order::FirstFirst => "first-first",
-        }
-    }
-
-    fn sort<T>(self, items: &mut [T]) {
-        if self == Order::LastFirst {
-            items.reverse();
-        }
-    }
-}
-
 /// The most candidates that run side by side.
 const SIDE_BY_SIDE: usize = 64;
 
-impl Scorer for Options {
-    fn listing(&self) -> &'static Listing {
-        &LISTING
-    }
-
-    fn needs(&self) -> Needs {
-        Needs { passes: 0, differences_last: true }
-    }
-
-    fn work(&self, graph: &Graph) -> Work {
-        super::exact::Exact.work(graph)
-    }
-
-    fn uses_gradients(&self) -> bool {
-        false
-    }
-
-    fn options(&self) -> Vec<(&'static str, String)> {
-        vec![
-            ("tau", self.tau.to_string()),
-            ("loss", self.loss.name().to_owned()),
-            ("order", self.order.name().to_owned()),
-        ]
-    }
-
-    fn search(&self) -> Option<&dyn Search> {
-        Some(self)
-    }
-}
-
-impl Search for Options {
-    fn search(&self, problem: &Problem, batches: Vec<Batch>, ledger: &mut Ledger) -> Result<Array2<f64>, Stopped> {
-        let _no_grad = tch::no_grad_guard();
-        let slots = slots(problem.graph, self.order);
-        let prepared = batches.into_iter().map(|batch| Prepared::new(problem, batch)).collect();
-        let mut state = State { problem, options: self, prepared, kept: EdgeMask::full(problem.graph) };
-        ledger.steps(slots.len(), |index, effects| {
-            // What earlier steps decided, in this process or in one before it, is what they wrote down.
-            state.remember(&slots[..index], effects);
-            state.visit(slots[index], effects);
-        })
-    }
+/// How much the loss grew at each removal that was tried, summed over the pairs of all batches: `[source, destination]`, and
+/// below it a row for direct edges, if they are tried.
+pub(super) fn search(
+    options: &Options,
+    problem: &Problem,
+    batches: Vec<Batch>,
+    ledger: &mut Ledger,
+) -> Result<Array2<f64>, Stopped> {
+    let _no_grad = tch::no_grad_guard();
+    let visits = visits(problem.graph, options.nodes, options.order);
+    let prepared = batches.into_iter().map(|batch| Prepared::new(problem, batch)).collect();
+    let mut state = State { problem, options, prepared, kept: EdgeMask::full(problem.graph) };
+    ledger.steps(visits.len(), |index, effects| {
+        // What earlier steps decided, in this process or in one before it, is what they wrote down.
+        state.remember(&visits[..index], effects);
+        match &visits[index] {
+            Visit::Slot(slot) => state.visit(*slot, effects),
+            Visit::Direct(slots) => state.visit_direct(slots, effects),
+        }
+    })
 }
 
 /// A batch with its clean and its corrupt run.
@@ -189,12 +110,24 @@ impl State<'_> {
         effect / (self.problem.pairs.len() as f64) < self.options.tau
     }
 
-    /// Removes the edges into slots that were visited by what is written down of them, `[source, destination]`.
-    fn remember(&mut self, visited: &[Destination], effects: &Array2<f64>) {
-        for &destination in visited {
-            for source in 0..self.problem.graph.sources_before(destination) {
-                if self.gone(effects[[source, destination.0]]) {
-                    self.kept.remove(Edge { source: Source(source), destination });
+    /// Removes what earlier steps removed, by what is written down of them.
+    fn remember(&mut self, visited: &[Visit], effects: &Array2<f64>) {
+        let graph = self.problem.graph;
+        for visit in visited {
+            match visit {
+                Visit::Slot(slot) => {
+                    for source in 0..graph.sources_before(*slot) {
+                        if self.gone(effects[[source, slot.0]]) {
+                            self.kept.remove(Edge { source: Source(source), destination: *slot });
+                        }
+                    }
+                }
+                Visit::Direct(slots) => {
+                    for &slot in slots {
+                        if self.gone(effects[direct_edge(graph, slot)]) {
+                            self.kept.0.column_mut(slot.0).fill(false);
+                        }
+                    }
                 }
             }
         }
@@ -209,11 +142,40 @@ impl State<'_> {
         })
     }
 
+    /// Tries to remove the direct edges from some slots, and writes down what that did to the loss, summed over pairs. Those
+    /// to a head that nothing reads are left at 0, which removes them.
+    fn visit_direct(&mut self, slots: &[Destination], effects: &mut Array2<f64>) {
+        let graph = self.problem.graph;
+        let mut loss = None;
+        for &destination in slots {
+            let slot = graph.slot(destination);
+            if !self.is_read(slot) {
+                continue;
+            }
+            let sources = graph.sources_before(destination);
+            let mut variants = vec![vec![false; sources]];
+            if loss.is_none() {
+                variants.push(vec![true; sources]);
+            }
+            let mut losses = self.losses(slot, &variants);
+            let now = loss.or_else(|| losses.pop()).unwrap_or_default();
+            let without = losses[0];
+            let effect = (without - now) * self.problem.pairs.len() as f64;
+            effects[direct_edge(graph, destination)] = effect;
+            loss = Some(now);
+            if self.gone(effect) {
+                self.kept.0.column_mut(destination.0).fill(false);
+                loss = Some(without);
+            }
+        }
+    }
+
     /// Tries to remove each edge into one slot, and writes down what that did to the loss, summed over pairs. Edges into a
-    /// slot that nothing reads are left at 0, which removes them.
+    /// slot that nothing reads, or that lost its direct edge, are left at 0, which removes them.
     fn visit(&self, destination: Destination, effects: &mut Array2<f64>) {
         let slot = self.problem.graph.slot(destination);
-        if !self.is_read(slot) {
+        let is_whole = self.kept.0.column(destination.0).iter().any(|&kept| kept);
+        if !is_whole || !self.is_read(slot) {
             return;
         }
         let mut reads = vec![true; self.problem.graph.sources_before(destination)];
@@ -288,20 +250,4 @@ impl State<'_> {
         }
         sums.into_iter().map(|sum| sum / self.problem.pairs.len() as f64).collect()
     }
-}
-
-/// The slots from the logits down, those of a layer in the given order.
-fn slots(graph: &Graph, order: Order) -> Vec<Destination> {
-    let mut all = vec![Destination(graph.destinations() - 1)];
-    for layer in (0..graph.dimensions.layers).rev() {
-        let first = graph.dimensions.first_slot(Layer(layer));
-        let mlps = usize::from(graph.dimensions.mlps);
-        let heads = graph.dimensions.readers() - mlps;
-        // In sequential blocks the MLP reads the heads, so it comes before them.
-        all.extend((first + heads..first + heads + mlps).map(Destination));
-        let mut of_heads: Vec<Destination> = (first..first + heads).map(Destination).collect();
-        order.sort(&mut of_heads);
-        all.extend(of_heads);
-    }
-    all
 }
