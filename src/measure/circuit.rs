@@ -7,6 +7,8 @@
 //! so that edges of the circuit carry the circuit's own value and all others the corrupt one. This equals subtracting the
 //! missing edges from the running residual stream (Hanna et al., arXiv:2403.17806) and loses no digits when few edges are
 //! kept. Position embeddings and attention output biases belong to no node: they are in x_v(corrupt) and never change.
+//! An edge can also be in the circuit to some degree: a gate z in [0, 1] makes it carry z a_now\[u\] + (1 − z) a_corrupt\[u\],
+//! and the run can be differentiated by the gates.
 //!
 //! Cost: one forward over the suffix with split heads, plus a product of the mask with the sources' differences. Circuits
 //! that are whole below a slot run from the slot's layer upwards, many of them side by side.
@@ -67,7 +69,7 @@ impl Setting<'_> {
     }
 }
 
-/// The edges of a circuit as matrices, a destination's row marking its sources.
+/// The edges of a circuit as matrices, a destination's row marking its sources: by 1 and 0, or by gates between them.
 pub struct Kept {
     layers: Vec<KeptLayer>,
     logits: Option<Tensor>, // [1, source]
@@ -119,6 +121,42 @@ impl Kept {
             .collect();
         Kept { layers, logits: rows((graph.destinations() - 1, 1), graph.sources()) }
     }
+
+    /// Every edge to the degree of its gate, `[source, destination]` in the type and on the device of the model. Where the
+    /// gates require gradients, so do the logits of the run.
+    pub fn gated(graph: &Graph, gates: &Tensor, model: &Model) -> Kept {
+        let dimensions = graph.dimensions;
+        let rows = |(first, count): (usize, usize), sources: usize| {
+            Some(gates.narrow(1, first as i64, count as i64).narrow(0, 0, sources as i64).tr()) // [slot, source]
+        };
+        let layers = (0..model.spec.layers)
+            .map(Layer)
+            .map(|layer| {
+                let mlp = dimensions.mlps.then(|| graph.destination(Slot::Mlp(layer)));
+                KeptLayer {
+                    branches: Branch::ALL.map(|branch| rows(dimensions.slots(layer, branch), dimensions.before(layer))),
+                    mlp: mlp.and_then(|mlp| rows((mlp.0, 1), graph.sources_before(mlp))),
+                    heads_read: true,
+                    mlp_read: dimensions.mlps,
+                }
+            })
+            .collect();
+        Kept { layers, logits: rows((graph.destinations() - 1, 1), graph.sources()) }
+    }
+
+    /// Whether the run is to be differentiated by the gates.
+    fn requires_grad(&self) -> bool {
+        self.logits.as_ref().is_some_and(Tensor::requires_grad)
+    }
+}
+
+/// What sources write now less what they wrote in the corrupt run, as they are computed.
+enum Changes {
+    /// In one buffer, filled upwards: `[source, variant · batch · pos · d_model]`.
+    Together(Tensor),
+    /// Each with its first source as it was announced, `[count, batch · pos · d_model]`: a backward needs them as they were,
+    /// and writing into a buffer changes what was read from it.
+    Apart(Vec<(i64, Tensor)>),
 }
 
 /// Rebuilds the input of every destination from the circuit's edges.
@@ -130,9 +168,8 @@ struct CircuitTap<'a> {
     copies: i64,
     /// Sources below the slot in which variants differ: what they write is the clean run's.
     fixed: i64,
-    /// Of the other sources, filled upwards as they are computed: what they write now less what they wrote in the corrupt
-    /// run, `[source, variant · batch · pos · d_model]`.
-    now_minus_corrupt: Tensor,
+    /// Of the other sources.
+    now_minus_corrupt: Changes,
 }
 
 impl<'a> CircuitTap<'a> {
@@ -140,7 +177,11 @@ impl<'a> CircuitTap<'a> {
         let (copies, fixed) = variants.map_or((1, 0), |variants| (variants.reads.size()[0], variants.reads.size()[1]));
         let numbers = copies * setting.corrupt.embedding.numel() as i64;
         let shape = [setting.dimensions.sources() as i64 - fixed, numbers];
-        let now_minus_corrupt = Tensor::zeros(shape, (setting.model.kind(), setting.model.device)); // [source, variant · batch · pos · d_model]
+        let now_minus_corrupt = if kept.requires_grad() {
+            Changes::Apart(Vec::new())
+        } else {
+            Changes::Together(Tensor::zeros(shape, (setting.model.kind(), setting.model.device)))
+        };
         CircuitTap { setting, kept, variants, copies, fixed, now_minus_corrupt }
     }
 
@@ -163,9 +204,16 @@ impl<'a> CircuitTap<'a> {
             let clean = variants.differences.narrow(0, 0, fixed); // [source, batch · pos · d_model]
             self.carried_by(&kept.narrow(1, 0, fixed), 0, &clean, 1).repeat([1, self.copies])
         });
-        let above = (sources > fixed).then(|| {
-            let now = self.now_minus_corrupt.narrow(0, 0, sources - fixed); // [source, variant · batch · pos · d_model]
-            self.carried_by(&kept.narrow(1, fixed, sources - fixed), fixed, &now, self.copies)
+        let above = (sources > fixed).then(|| match &self.now_minus_corrupt {
+            Changes::Together(now) => {
+                let now = now.narrow(0, 0, sources - fixed); // [source, variant · batch · pos · d_model]
+                self.carried_by(&kept.narrow(1, fixed, sources - fixed), fixed, &now, self.copies)
+            }
+            Changes::Apart(parts) => parts
+                .iter()
+                .filter(|(first, _)| *first < sources)
+                .map(|(first, part)| self.carried_by(&kept.narrow(1, *first, part.size()[0]), *first, part, 1))
+                .sum(),
         });
         let carried = match (below, above) {
             (Some(below), Some(above)) => below + above,
@@ -214,7 +262,7 @@ impl<'a> CircuitTap<'a> {
 
     /// Stores what the sources from `first` on write now, `[count, variant · batch, pos, d_model]`, less what they wrote in
     /// the corrupt run, `[count, batch · pos, d_model]`, computed if it was not kept.
-    fn store(&self, first: usize, written: &Tensor, corrupt: impl Fn() -> Tensor) {
+    fn store(&mut self, first: usize, written: &Tensor, corrupt: impl Fn() -> Tensor) {
         let (first, count) = (first as i64, written.size()[0]);
         if first < self.fixed {
             return; // as in the clean run
@@ -224,7 +272,11 @@ impl<'a> CircuitTap<'a> {
             None => corrupt().flatten(1, -1),
         };
         let change = written.reshape([count, self.copies, -1]) - corrupt.unsqueeze(1); // [count, variant, batch · pos · d_model]
-        self.now_minus_corrupt.narrow(0, first - self.fixed, count).copy_(&change.flatten(1, 2));
+        let change = change.flatten(1, 2); // [count, variant · batch · pos · d_model]
+        match &mut self.now_minus_corrupt {
+            Changes::Together(all) => all.narrow(0, first - self.fixed, count).copy_(&change),
+            Changes::Apart(parts) => parts.push((first, change)),
+        }
     }
 
     /// What the slot in which variants differ reads in each, if `this` is it: `[variant · batch, pos, d_model]`.
