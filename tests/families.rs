@@ -20,7 +20,7 @@ use penjing::model::spec::Head;
 use penjing::model::tap::{NoTap, Tap};
 use penjing::model::{Dtype, LoadOptions, Loaded, Pass, Rules, Start, load_with};
 use penjing::parity;
-use penjing::score::{Method, Problem, eap_ig, eap_ig_activations, relp, score};
+use penjing::score::{Method, Problem, eap_ig, eap_ig_activations, mask, relp, score};
 use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
 
@@ -249,6 +249,29 @@ fn a_native_slot_scores_the_sum_of_the_heads_that_share_it() {
         }
         if spec.group() == 1 {
             assert_eq!(each.edges(), native.edges(), "{}", case.name);
+        }
+    });
+}
+
+/// ∂m/∂z of an edge with gate z is Δa · ∂m/∂x_v: what the circuit of open gates says of every edge at once, through split
+/// heads, is what `eap` says in closed form.
+#[test]
+fn the_slope_of_every_gate_is_the_score_of_eap() {
+    with_each_in(Dtype::F64, |case| {
+        for kv in [KvSlots::PerQueryHead, KvSlots::Native] {
+            let graph = graph(case, kv);
+            let eap = scores(case, &graph, &case.pairs, &Method::Eap);
+            let largest = eap.values.iter().fold(0f32, |largest, score| largest.max(score.abs()));
+            for prefix in [Prefix::Shared, Prefix::Recomputed] {
+                let model = &case.loaded.model;
+                let problem = Problem { prefix, ..Problem::new(model, &graph, &case.pairs, METRIC) };
+                let slopes = mask::gradient_of_open_gates(&problem).unwrap();
+                for ((place, slope), &score) in slopes.indexed_iter().zip(&eap.values) {
+                    let off = (slope - f64::from(score)).abs();
+                    // Scores are rounded to f32.
+                    assert!(off <= 1e-7 * f64::from(largest), "{}, {kv:?}, {place:?}: {slope}, {score}", case.name);
+                }
+            }
         }
     });
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use penjing::circuit::file::Options;
 use penjing::graph::KvSlots;
 use penjing::model::Rules;
-use penjing::score::{Method, Settings, acdc, eap_ig};
+use penjing::score::{Method, Settings, acdc, eap_ig, mask};
 use std::path::PathBuf;
 
 /// Which pairs of which task on which model.
@@ -23,7 +23,7 @@ pub struct Subject {
     /// Which of the task's corruptions (default: its first)
     #[arg(long, value_name = "NAME")]
     pub corruption: Option<String>,
-    /// Seed of the pairs, of the bootstrap and of random circuits
+    /// Seed of the pairs, of what methods draw, of the bootstrap and of random circuits
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// Threads of libtorch (default: one for narrow models, whose operations are too small to share, else one a core)
@@ -55,12 +55,21 @@ pub struct Scoring {
     /// How much the loss may grow when acdc removes an edge
     #[arg(long, default_value_t = acdc::Options::default().tau, value_name = "T")]
     pub tau: f64,
-    /// The loss that acdc keeps from growing
+    /// The loss that acdc keeps from growing and mask makes small
     #[arg(long, value_enum, default_value = "kl")]
     pub loss: LossArgument,
     /// In which order acdc visits the heads of a layer and the sources of a head
     #[arg(long, value_enum, default_value = "last-first")]
     pub order: OrderArgument,
+    /// The share of all edges that mask leaves out, between 0 and 1
+    #[arg(long, default_value_t = mask::Options::default().sparsity, value_name = "T")]
+    pub sparsity: f64,
+    /// How many steps mask learns for
+    #[arg(long, default_value_t = mask::Options::default().steps, value_name = "N")]
+    pub mask_steps: usize,
+    /// How far a step of mask moves what it learns of an edge (log alpha), at most about
+    #[arg(long, default_value_t = mask::Options::default().rate, value_name = "R")]
+    pub mask_rate: f64,
     /// Pairs run at once (default: as many as are fast and fit into --memory)
     #[arg(long, value_name = "N")]
     pub batch: Option<usize>,
@@ -166,18 +175,28 @@ impl Scoring {
                 Usage { message, hint: "it is in nats for --loss kl; the paper takes 0.0575 for ioi".into() }.into()
             );
         }
+        if !(self.sparsity > 0.0 && self.sparsity < 1.0) {
+            let message = format!("--sparsity {} is not between 0 and 1", self.sparsity);
+            return Err(Usage { message, hint: "0.95 leaves one edge of twenty".into() }.into());
+        }
+        if !(self.mask_rate > 0.0 && self.mask_rate.is_finite()) {
+            let message = format!("--mask-rate {} is not a positive number", self.mask_rate);
+            return Err(Usage { message, hint: "the paper takes 0.8".into() }.into());
+        }
+        let loss = match self.loss {
+            LossArgument::Kl => acdc::Loss::Kl,
+            LossArgument::Metric => acdc::Loss::Metric,
+        };
+        let mask = mask::Options { sparsity: self.sparsity, steps: self.mask_steps, rate: self.mask_rate, loss, seed };
         let acdc = acdc::Options {
             tau: self.tau,
-            loss: match self.loss {
-                LossArgument::Kl => acdc::Loss::Kl,
-                LossArgument::Metric => acdc::Loss::Metric,
-            },
+            loss,
             order: match self.order {
                 OrderArgument::LastFirst => acdc::Order::LastFirst,
                 OrderArgument::FirstFirst => acdc::Order::FirstFirst,
             },
         };
-        Ok(Method::parse(&self.method, &Settings { steps: self.steps, endpoints, seed, rules, acdc })
+        Ok(Method::parse(&self.method, &Settings { steps: self.steps, endpoints, seed, rules, acdc, mask })
             .map_err(penjing::Error::from)?)
     }
 }

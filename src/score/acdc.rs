@@ -20,7 +20,7 @@ use crate::graph::mask::EdgeMask;
 use crate::graph::{Destination, Edge, Graph, Slot, Source};
 use crate::measure::batch::Batch;
 use crate::measure::circuit::{Kept, Setting, Variants};
-use crate::measure::memory::{Needs, circuit_rows_side_by_side};
+use crate::measure::memory::{Needs, Sizes, circuit_rows_side_by_side};
 use crate::measure::metric::{self, divergence};
 use crate::measure::sources::Activations;
 use crate::metric::MetricKind;
@@ -68,7 +68,7 @@ impl Loss {
     }
 
     /// Of each pair, from logits and the clean log-probabilities, both `[batch, vocab]`: `[batch]`.
-    fn per_pair(self, kind: MetricKind, logits: &Tensor, batch: &Batch, reference: &Tensor) -> Tensor {
+    pub(super) fn per_pair(self, kind: MetricKind, logits: &Tensor, batch: &Batch, reference: &Tensor) -> Tensor {
         match self {
             Loss::Kl => divergence(reference, &logits.log_softmax(-1, None::<Kind>)),
             Loss::Metric => -metric::per_pair(kind, logits, batch, Some(reference)),
@@ -144,6 +144,10 @@ impl Search for Options {
             state.remember(&slots[..index], effects);
             state.visit(slots[index], effects);
         })
+    }
+
+    fn peak(&self, sizes: &Sizes, pairs: usize, at_once: usize) -> usize {
+        sizes.peak_of_search(pairs, at_once)
     }
 }
 

@@ -54,6 +54,9 @@ impl Hint for ScoreError {
             ScoreError::NoGradient { .. } => "take `--method exact`, or a task with another metric".into(),
             ScoreError::NotOfPairs { .. } => "leave --per-pair and --shard out, or take another method".into(),
             ScoreError::NoPairs => "ask for more with --pairs".into(),
+            ScoreError::Steps { method: "mask", .. } => {
+                "the paper takes 3000; a tenth of that does for small models: leave --mask-steps out".into()
+            }
             ScoreError::Steps { .. } => "the papers take 5".into(),
         })
     }

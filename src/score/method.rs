@@ -2,10 +2,10 @@
 
 use super::state::{Ledger, Stopped};
 use super::{
-    Problem, Run, ScoreError, acdc, clean_corrupted, eap, eap_ig, eap_ig_activations, exact, ifr, random, relp,
+    Problem, Run, ScoreError, acdc, clean_corrupted, eap, eap_ig, eap_ig_activations, exact, ifr, mask, random, relp,
 };
 use crate::measure::Batch;
-use crate::measure::memory::Needs;
+use crate::measure::memory::{Needs, Sizes};
 use crate::model::Rules;
 use ndarray::Array2;
 
@@ -19,6 +19,7 @@ pub enum Method {
     Relp(relp::Options),
     Exact,
     Acdc(acdc::Options),
+    Mask(mask::Options),
     Ifr,
     Random(random::Options),
 }
@@ -34,7 +35,7 @@ pub struct Listing {
 }
 
 /// Every method, in the order of the documentation.
-pub const METHODS: [&Listing; 9] = [
+pub const METHODS: [&Listing; 10] = [
     &eap::LISTING,
     &eap_ig::LISTING,
     &eap_ig_activations::LISTING,
@@ -42,6 +43,7 @@ pub const METHODS: [&Listing; 9] = [
     &relp::LISTING,
     &exact::LISTING,
     &acdc::LISTING,
+    &mask::LISTING,
     &ifr::LISTING,
     &random::LISTING,
 ];
@@ -54,12 +56,21 @@ pub struct Settings {
     pub seed: u64,
     pub rules: Rules,
     pub acdc: acdc::Options,
+    /// Its seed is [`Settings::seed`].
+    pub mask: mask::Options,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let eap_ig::Options { steps, endpoints } = eap_ig::Options::default();
-        Settings { steps, endpoints, seed: 0, rules: relp::DEFAULT, acdc: acdc::Options::default() }
+        Settings {
+            steps,
+            endpoints,
+            seed: 0,
+            rules: relp::DEFAULT,
+            acdc: acdc::Options::default(),
+            mask: mask::Options::default(),
+        }
     }
 }
 
@@ -125,7 +136,7 @@ pub(super) trait Scorer {
         Vec::new()
     }
 
-    /// Points on a path, if there is one.
+    /// Points on a path, or steps of learning, if there are any.
     fn steps(&self) -> Option<usize> {
         None
     }
@@ -152,6 +163,19 @@ pub(super) trait Search {
     /// # Errors
     /// [`Stopped`] where the ledger says so.
     fn search(&self, problem: &Problem, batches: Vec<Batch>, ledger: &mut Ledger) -> Result<Array2<f64>, Stopped>;
+
+    /// The peak of its memory in bytes, with so many pairs of which so many run at once.
+    fn peak(&self, sizes: &Sizes, pairs: usize, at_once: usize) -> usize;
+
+    /// More pairs at once than this do it no good.
+    fn most_pairs(&self) -> usize {
+        usize::MAX
+    }
+
+    /// About how many seconds it takes, if it can say so better than [`Scorer::work`] does.
+    fn seconds(&self, _problem: &Problem, _batches: Vec<Batch>) -> Option<f64> {
+        None
+    }
 }
 
 impl Method {
@@ -160,7 +184,7 @@ impl Method {
     /// # Errors
     /// [`ScoreError::UnknownMethod`].
     pub fn parse(name: &str, settings: &Settings) -> Result<Method, ScoreError> {
-        let &Settings { steps, endpoints, seed, rules, ref acdc } = settings;
+        let &Settings { steps, endpoints, seed, rules, ref acdc, ref mask } = settings;
         let methods = [
             Method::Eap,
             Method::EapIg(eap_ig::Options { steps, endpoints }),
@@ -169,6 +193,7 @@ impl Method {
             Method::Relp(relp::Options { rules }),
             Method::Exact,
             Method::Acdc(acdc.clone()),
+            Method::Mask(mask::Options { seed, ..mask.clone() }),
             Method::Ifr,
             Method::Random(random::Options { seed }),
         ];
@@ -187,6 +212,7 @@ impl Method {
             Method::Relp(options) => options,
             Method::Exact => &exact::Exact,
             Method::Acdc(options) => options,
+            Method::Mask(options) => options,
             Method::Ifr => &ifr::Ifr,
             Method::Random(options) => options,
         }

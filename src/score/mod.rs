@@ -16,7 +16,9 @@ pub mod eap_ig_activations;
 mod error;
 pub mod exact;
 mod gradient;
+pub mod hard_concrete;
 pub mod ifr;
+pub mod mask;
 pub mod method;
 pub mod random;
 pub mod relp;
@@ -26,7 +28,7 @@ use crate::dataset::TokenPair;
 use crate::graph::Graph;
 use crate::graph::scores::Scores;
 use crate::measure::batch::{Prefix, Rows, group};
-use crate::measure::memory::{Division, MemoryError, Sizes, out_of_memory};
+use crate::measure::memory::{self, Division, MemoryError, Sizes, out_of_memory};
 use crate::measure::{Batch, metric};
 use crate::metric::MetricKind;
 use crate::model::{Model, Pass, Past, Rules};
@@ -77,15 +79,13 @@ impl<'a> Problem<'a> {
     pub fn division(&self, method: &Method) -> Result<Division, ScoreError> {
         let sizes = Sizes::new(self.model, self.graph.dimensions, self.pairs, self.prefix_for(method));
         let batch_size = if self.per_pair { Some(1) } else { self.batch_size };
-        let division = sizes.divide(method.needs(), self.pairs.len(), batch_size, self.memory, self.model.device)?;
-        if method.scorer().search().is_some() {
-            // All pairs are kept, whatever the number that runs at once.
-            let bytes = sizes.peak_of_search(self.pairs.len(), division.pairs);
-            if bytes > self.memory {
-                return Err(MemoryError::Limit { least: bytes, limit: self.memory }.into());
-            }
-            return Ok(Division { bytes, ..division });
+        if let Some(search) = method.scorer().search() {
+            let pairs = self.pairs.len();
+            let most = batch_size.unwrap_or_else(|| sizes.most_pairs(self.model.device).min(search.most_pairs()));
+            let peak = |at_once| search.peak(&sizes, pairs, at_once);
+            return Ok(memory::halve_until_it_fits(most.min(pairs).max(1), batch_size.is_some(), self.memory, peak)?);
         }
+        let division = sizes.divide(method.needs(), self.pairs.len(), batch_size, self.memory, self.model.device)?;
         Ok(Division { stretch: self.stretch.unwrap_or(division.stretch), ..division })
     }
 
