@@ -154,9 +154,16 @@ impl Kept {
 enum Changes {
     /// In one buffer, filled upwards: `[source, variant · batch · pos · d_model]`.
     Together(Tensor),
-    /// Each with its first source as it was announced, `[count, batch · pos · d_model]`: a backward needs them as they were,
-    /// and writing into a buffer changes what was read from it.
-    Apart(Vec<(i64, Tensor)>),
+    /// As they were announced: a backward needs them so, and writing into a buffer changes what was read from it.
+    Apart(Vec<Part>),
+}
+
+/// Some consecutive sources.
+struct Part {
+    first: i64,
+    /// Of which layer they are all the heads, if they are heads.
+    heads_of: Option<Layer>,
+    change: Tensor, // [source, batch · pos · d_model]
 }
 
 /// Rebuilds the input of every destination from the circuit's edges.
@@ -209,11 +216,7 @@ impl<'a> CircuitTap<'a> {
                 let now = now.narrow(0, 0, sources - fixed); // [source, variant · batch · pos · d_model]
                 self.carried_by(&kept.narrow(1, fixed, sources - fixed), fixed, &now, self.copies)
             }
-            Changes::Apart(parts) => parts
-                .iter()
-                .filter(|(first, _)| *first < sources)
-                .map(|(first, part)| self.carried_by(&kept.narrow(1, *first, part.size()[0]), *first, part, 1))
-                .sum(),
+            Changes::Apart(parts) => self.carried_by_parts(kept, parts),
         });
         let carried = match (below, above) {
             (Some(below), Some(above)) => below + above,
@@ -237,11 +240,26 @@ impl<'a> CircuitTap<'a> {
         self.carried_through_norms(reads, first, sources, copies)
     }
 
+    /// The same of sources that are kept apart: `[slot, numbers]`, from which of all sources each slot reads, `[slot, source]`.
+    fn carried_by_parts(&self, reads: &Tensor, parts: &[Part]) -> Tensor {
+        let numbers = parts.first().map_or(0, |part| part.change.size()[1]);
+        let mut carried = Tensor::zeros([reads.size()[0], numbers], (reads.kind(), reads.device())); // [slot, numbers]
+        for part in parts.iter().filter(|part| part.first < reads.size()[1]) {
+            let reads = reads.narrow(1, part.first, part.change.size()[0]); // [slot, source]
+            match part.heads_of.filter(|_| self.setting.model.spec.placement.after()) {
+                Some(layer) => carried += self.carried_through_norm(layer, &reads, &part.change, 1),
+                // Nothing beside the sum: many tensors of its size, freed one by one, leave holes that nothing fits into.
+                None => drop(carried.addmm_(&reads, &part.change)),
+            }
+        }
+        carried
+    }
+
     /// Where a norm follows the attention, the heads of a layer that a slot reads add up to a sum of its own, and the slot
     /// gets the norm of that sum.
     fn carried_through_norms(&self, reads: &Tensor, first: i64, sources: &Tensor, copies: i64) -> Tensor {
-        let Setting { model, dimensions, corrupt, .. } = *self.setting;
-        let (d_model, heads) = (model.spec.d_model as i64, dimensions.heads as i64);
+        let Setting { model, dimensions, .. } = *self.setting;
+        let heads = dimensions.heads as i64;
         let additive = reads.copy(); // [slot, source], heads left out
         let mut carried = Tensor::zeros([reads.size()[0], sources.size()[1]], (model.kind(), model.device));
         for layer in (0..model.spec.layers).map(Layer) {
@@ -250,19 +268,26 @@ impl<'a> CircuitTap<'a> {
             if start < 0 || start + heads > reads.size()[1] {
                 continue;
             }
-            let change = reads.narrow(1, start, heads).matmul(&sources.narrow(0, start, heads)); // [slot, numbers]
-            let change = change.view([reads.size()[0], -1, d_model]); // [slot, rows · pos, d_model]
-            let sum = corrupt.head_sums[layer.0].repeat([copies, 1, 1]).flatten(0, 1); // [rows · pos, d_model]
-            let norm = &model.weights.blocks[layer.0].attention_after;
-            carried += (norm.apply(&(change + &sum)) - norm.apply(&sum)).flatten(1, 2);
+            let (of_heads, heads_change) = (reads.narrow(1, start, heads), sources.narrow(0, start, heads));
+            carried += self.carried_through_norm(layer, &of_heads, &heads_change, copies);
             let _ = additive.narrow(1, start, heads).zero_();
         }
         carried + additive.matmul(sources)
     }
 
+    /// What the heads of a layer carry through the norm that follows them: `[slot, numbers]` from which heads each slot reads,
+    /// `[slot, head]`, and what they write beyond the corrupt run, `[head, numbers]` of so many copies of the batch.
+    fn carried_through_norm(&self, layer: Layer, reads: &Tensor, heads: &Tensor, copies: i64) -> Tensor {
+        let Setting { model, corrupt, .. } = *self.setting;
+        let sum = corrupt.head_sums[layer.0].repeat([copies, 1, 1]).flatten(0, 1); // [rows · pos, d_model]
+        let changed = sum.view([1, -1]).addmm(reads, heads).view([reads.size()[0], -1, model.spec.d_model as i64]); // [slot, rows · pos, d_model]
+        let norm = &model.weights.blocks[layer.0].attention_after;
+        (norm.apply(&changed) - norm.apply(&sum)).flatten(1, 2)
+    }
+
     /// Stores what the sources from `first` on write now, `[count, variant · batch, pos, d_model]`, less what they wrote in
     /// the corrupt run, `[count, batch · pos, d_model]`, computed if it was not kept.
-    fn store(&mut self, first: usize, written: &Tensor, corrupt: impl Fn() -> Tensor) {
+    fn store(&mut self, first: usize, heads_of: Option<Layer>, written: &Tensor, corrupt: impl Fn() -> Tensor) {
         let (first, count) = (first as i64, written.size()[0]);
         if first < self.fixed {
             return; // as in the clean run
@@ -275,7 +300,7 @@ impl<'a> CircuitTap<'a> {
         let change = change.flatten(1, 2); // [count, variant · batch · pos · d_model]
         match &mut self.now_minus_corrupt {
             Changes::Together(all) => all.narrow(0, first - self.fixed, count).copy_(&change),
-            Changes::Apart(parts) => parts.push((first, change)),
+            Changes::Apart(parts) => parts.push(Part { first, heads_of, change }),
         }
     }
 
@@ -347,15 +372,15 @@ impl Tap for CircuitTap<'_> {
     fn at(&mut self, site: Site, value: Tensor) -> Tensor {
         let Setting { model, dimensions, corrupt, .. } = *self.setting;
         match site {
-            Site::TokenEmbedding => self.store(0, &value.unsqueeze(0), || corrupt.embedding.unsqueeze(0)),
+            Site::TokenEmbedding => self.store(0, None, &value.unsqueeze(0), || corrupt.embedding.unsqueeze(0)),
             Site::HeadOut(layer) => {
                 let written = value.permute([2, 0, 1, 3]); // [head, variant · batch, pos, d_model]
                 let corrupt = || heads_from_z(model, layer, &corrupt.z[layer.0]); // [head, batch · pos, d_model]
-                self.store(dimensions.before(layer), &written, corrupt);
+                self.store(dimensions.before(layer), Some(layer), &written, corrupt);
             }
             Site::MlpOut(layer) => {
                 let source = dimensions.before(layer) + dimensions.heads;
-                self.store(source, &value.unsqueeze(0), || corrupt.mlp[layer.0].unsqueeze(0));
+                self.store(source, None, &value.unsqueeze(0), || corrupt.mlp[layer.0].unsqueeze(0));
             }
             Site::AttentionIn(layer, branch) => return self.branch(layer, branch),
             Site::MlpIn(layer) => {

@@ -8,7 +8,7 @@ use crate::error::Hint;
 use crate::graph::Dimensions;
 use crate::measure::batch::Prefix;
 use crate::model::Model;
-use crate::model::spec::Spec;
+use crate::model::spec::{NormKind, Spec};
 use std::collections::VecDeque;
 use tch::Device;
 
@@ -191,8 +191,10 @@ impl<'a> Sizes<'a> {
         let of_layer = self.graph() + (2 * slots + 2 * heads) * d_model;
         // Where a norm follows the attention, every slot has a sum of its own of the heads of each layer before it.
         let of_norms = if self.spec.placement.after() { layers * layers / 2 * (slots + 1) * 2 * d_model } else { 0 };
-        // What sources write less what they wrote, and the gradients of that.
-        let of_token = layers * of_layer + of_norms + 2 * self.differences() + 2 * slots * d_model;
+        // What sources write less what they wrote, and the gradients of that; what comes and goes while a layer runs, more of
+        // it where a norm is not a single operation.
+        let passing = if self.spec.norm == NormKind::Rms { 6 } else { 4 } * slots * d_model;
+        let of_token = layers * of_layer + of_norms + 2 * self.differences() + passing;
         // Matrices that heads share are repeated for each of them; those kept in half precision are widened, and kept so.
         let repeated = if kv_slots > self.spec.kv_heads { 2 * heads * d_model * d_head } else { 0 };
         let [widened_block, widened_head] = self.widened_matrices();
