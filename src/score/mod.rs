@@ -15,6 +15,7 @@ pub mod eap_ig;
 pub mod eap_ig_activations;
 mod error;
 pub mod exact;
+pub mod gates;
 mod gradient;
 pub mod hard_concrete;
 pub mod ifr;
