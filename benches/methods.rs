@@ -13,7 +13,7 @@ use penjing::model::site::Site;
 use penjing::model::spec::Spec;
 use penjing::model::tap::{NoTap, Tap};
 use penjing::model::{Model, Pass, Start};
-use penjing::score::{METHODS, Method, Problem, Settings, score};
+use penjing::score::{METHODS, Method, Problem, Settings, mask, score};
 use penjing::task::PromptPair;
 use std::hint::black_box;
 use tch::{Kind, Tensor};
@@ -21,6 +21,8 @@ use tch::{Kind, Tensor};
 const PAIRS: usize = 32;
 const LENGTH: usize = 20;
 const DIFFER_AT: usize = 12;
+/// Its time is in proportion to them.
+const MASK_STEPS: usize = 10;
 
 /// Pairs that differ in one token, as indirect object identification's do.
 fn pairs(vocab: usize) -> Vec<TokenPair> {
@@ -91,16 +93,18 @@ fn shape(criterion: &mut Criterion, name: &str, spec: Spec) {
         group.bench_function(case, |bencher| bencher.iter(|| floor(&model, &pairs, steps)));
     }
     for listing in METHODS {
-        if large && matches!(listing.name, "exact" | "acdc" | "eap-ig-activations") {
+        if large && matches!(listing.name, "exact" | "acdc" | "mask" | "eap-ig-activations") {
             continue;
         }
-        let Ok(method) = Method::parse(listing.name, &Settings::default()) else { continue };
+        let mask = mask::Options { steps: MASK_STEPS, ..mask::Options::default() };
+        let Ok(method) = Method::parse(listing.name, &Settings { mask, ..Settings::default() }) else { continue };
+        let steps = if listing.name == "mask" { format!(" of {MASK_STEPS} steps") } else { String::new() };
         for (prefix, ending) in [(Prefix::Shared, ""), (Prefix::Recomputed, " without shared prefix")] {
             if prefix == Prefix::Recomputed && listing.name != "eap" {
                 continue;
             }
             let problem = Problem { prefix, ..Problem::new(&model, &graph, &pairs, metric) };
-            group.bench_function(format!("{}{ending}", listing.name), |bencher| {
+            group.bench_function(format!("{}{steps}{ending}", listing.name), |bencher| {
                 bencher.iter(|| black_box(score(&problem, &method, &mut |_| ())));
             });
         }

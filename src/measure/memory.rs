@@ -40,7 +40,7 @@ impl Hint for MemoryError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             MemoryError::Limit { .. } => {
-                "give it more with --memory, or take a smaller model, shorter prompts or (for acdc) fewer pairs".into()
+                "give it more with --memory, or take a smaller model, shorter prompts or (for acdc and mask) fewer pairs".into()
             }
             MemoryError::Device { .. } => "another process may use the device; otherwise run with --device cpu".into(),
         })
