@@ -13,7 +13,7 @@ use penjing::model::site::Site;
 use penjing::model::spec::Spec;
 use penjing::model::tap::{NoTap, Tap};
 use penjing::model::{Model, Pass, Start};
-use penjing::score::{METHODS, Method, Problem, Settings, score};
+use penjing::score::{METHODS, Method, Problem, Settings, mask, score};
 use penjing::task::PromptPair;
 use std::hint::black_box;
 use tch::{Kind, Tensor};
@@ -21,6 +21,8 @@ use tch::{Kind, Tensor};
 const PAIRS: usize = 32;
 const LENGTH: usize = 20;
 const DIFFER_AT: usize = 12;
+/// Its time is in proportion to them.
+const MASK_STEPS: usize = 10;
 
 /// Pairs that differ in one token, as indirect object identification's do.
 fn pairs(vocab: usize) -> Vec<TokenPair> {
@@ -91,9 +93,11 @@ fn shape(criterion: &mut Criterion, name: &str, spec: Spec) {
         group.bench_function(case, |bencher| bencher.iter(|| floor(&model, &pairs, steps)));
     }
     for listing in METHODS {
-        let Ok(method) = Method::parse(listing.name, &Settings::default()) else { continue };
+        let mask = mask::Options { steps: MASK_STEPS, ..mask::Options::default() };
+        let Ok(method) = Method::parse(listing.name, &Settings { mask, ..Settings::default() }) else { continue };
+        let steps = if listing.name == "mask" { format!(" of {MASK_STEPS} steps") } else { String::new() };
         for &level in method.levels() {
-            let slow = matches!(listing.name, "exact" | "acdc" | "eap-ig-activations")
+            let slow = matches!(listing.name, "exact" | "acdc" | "mask" | "eap-ig-activations")
                 || listing.name == "activation-patching" && level == Level::Neuron;
             if large && slow {
                 continue;
@@ -104,7 +108,7 @@ fn shape(criterion: &mut Criterion, name: &str, spec: Spec) {
                     continue;
                 }
                 let problem = Problem { prefix, level, ..Problem::new(&model, &graph, &pairs, metric) };
-                group.bench_function(format!("{}{of_level}{ending}", listing.name), |bencher| {
+                group.bench_function(format!("{}{steps}{of_level}{ending}", listing.name), |bencher| {
                     bencher.iter(|| black_box(score(&problem, &method, &mut |_| ())));
                 });
             }

@@ -89,6 +89,29 @@ fn circuits_of_acdc_are_counted_in_its_own_way() {
     assert!(!usual.contains("by_acdc"), "{usual}");
 }
 
+/// `mask` has a size of its own, unless another is asked for.
+#[test]
+fn learned_masks_leave_what_the_sparsity_says() {
+    let folder = tempdir().unwrap();
+    let run = |more: &[&str]| -> Value {
+        let few = ["--pairs", "8", "--evidence-pairs", "8", "--random-circuits", "1", "--out", "run", "--json"];
+        let arguments = [&["discover", "ioi", "--method", "mask", "--mask-steps", "40"], &few[..], more].concat();
+        let output = penjing(folder.path()).args(&arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = std::fs::read(folder.path().join("run/circuit.json")).unwrap();
+        let circuit: Value = serde_json::from_slice(&text).unwrap();
+        let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(found["edges"].as_u64().unwrap() <= 96, "{found}");
+        circuit["provenance"].clone()
+    };
+    let provenance = run(&["--sparsity", "0.8", "--no-refine"]);
+    assert_eq!(provenance["selection"]["rule"], "sparsity");
+    let options = &provenance["selection"]["options"];
+    assert_eq!((&options["ranked"], &options["rank"]), (&96.into(), &"signed".into()), "{options}");
+    assert_eq!(provenance["method"]["options"]["sparsity"], "0.8");
+    assert_eq!(run(&["--edges", "50"])["selection"]["rule"], "edges");
+}
+
 /// As Hugging Face's tools leave it: snapshots of links to blobs.
 #[test]
 fn models_are_found_in_the_hugging_face_cache_by_name() {
@@ -198,6 +221,20 @@ fn bad_usage_is_refused_with_a_hint() {
         refuses(&folder, &discover(&["--steps", steps]), &["from 1 to 10000 steps", steps, "hint: "]);
     }
     refuses(&folder, &discover(&["--method", "acdc", "--tau", "nan"]), &["--tau NaN", "hint: "]);
+    for sparsity in ["0", "1", "1.5", "-0.1", "nan"] {
+        let sparsity = format!("--sparsity={sparsity}");
+        let arguments = ["discover", "ioi", "--method", "mask", &sparsity];
+        refuses(&folder, &arguments, &["--sparsity", "is not between 0 and 1", "hint: "]);
+    }
+    refuses(&folder, &discover(&["--method", "mask", "--sparsity", "0.9999"]), &["0 edges", "hint: "]);
+    refuses(
+        &folder,
+        &discover(&["--method", "mask", "--mask-steps", "0"]),
+        &["from 1 to 10000 steps", "0 are", "hint: "],
+    );
+    refuses(&folder, &discover(&["--method", "mask", "--mask-rate", "0"]), &["--mask-rate 0", "hint: "]);
+    refuses(&folder, &discover(&["--method", "mask", "--memory", "1MB"]), &["this needs", "hint: "]);
+    refuses(&folder, &["score", "ioi", "--method", "mask", "--shard", "0/2"], &["mask", "together", "hint: "]);
     refuses(&folder, &discover(&["--method", "relp", "--rules", "none,ln"]), &["--rules none", "hint: "]);
     refuses(&folder, &["score", "ioi", "--method", "acdc", "--shard", "0/2"], &["acdc", "together", "hint: "]);
     refuses(&folder, &["score", "ioi", "--method", "acdc", "--per-pair"], &["acdc", "together", "hint: "]);

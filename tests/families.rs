@@ -14,16 +14,17 @@ use penjing::eval::division::Keep;
 use penjing::graph::scores::Scores;
 use penjing::graph::{Destination, Dimensions, Edge, Graph, KvSlots, Slot};
 use penjing::measure::batch::{Prefix, batches};
+use penjing::measure::circuit::{Kept, Setting};
 use penjing::measure::memory::MemoryError;
 use penjing::measure::metric::per_pair;
 use penjing::measure::sources::Activations;
 use penjing::metric::MetricKind;
 use penjing::model::site::Site;
-use penjing::model::spec::Head;
+use penjing::model::spec::{Head, Layer};
 use penjing::model::tap::{NoTap, Tap};
 use penjing::model::{Dtype, Pass, Rules, Start};
 use penjing::parity;
-use penjing::score::{Method, Problem, eap_ig, eap_ig_activations, relp, score};
+use penjing::score::{Method, Problem, eap_ig, eap_ig_activations, gates, relp, score};
 use tch::{Kind, Tensor};
 
 const METRIC: MetricKind = MetricKind::LogitDifference;
@@ -220,6 +221,70 @@ fn a_native_slot_scores_the_sum_of_the_heads_that_share_it() {
     });
 }
 
+/// ∂m/∂z of an edge with gate z is Δa · ∂m/∂x_v: what the circuit of open gates says of every edge at once, through split
+/// heads, is what `eap` says in closed form.
+#[test]
+fn the_slope_of_every_gate_is_the_score_of_eap() {
+    with_each_in(Dtype::F64, |case| {
+        for kv in [KvSlots::PerQueryHead, KvSlots::Native] {
+            let graph = graph(case, kv);
+            let eap = scores(case, &graph, &case.pairs, &Method::Eap);
+            let largest = eap.values.iter().fold(0f32, |largest, score| largest.max(score.abs()));
+            for prefix in [Prefix::Shared, Prefix::Recomputed] {
+                let model = &case.loaded.model;
+                let problem = Problem { prefix, ..Problem::new(model, &graph, &case.pairs, METRIC) };
+                let slopes = gates::of_open_gates(&problem).unwrap();
+                for ((place, slope), &score) in slopes.indexed_iter().zip(&eap.values) {
+                    let off = (slope - f64::from(score)).abs();
+                    // Scores are rounded to f32.
+                    assert!(off <= 1e-7 * f64::from(largest), "{}, {kv:?}, {place:?}: {slope}, {score}", case.name);
+                }
+            }
+        }
+    });
+}
+
+/// Gates of 0 and 1 are the edges of a circuit, and half-open ones have the slopes that small steps measure.
+#[test]
+fn gates_of_0_and_1_are_a_circuit_and_slopes_between_agree_with_finite_differences() {
+    const STEP: f64 = 1e-5;
+    with_each_in(Dtype::F64, |case| {
+        let model = &case.loaded.model;
+        for kv in [KvSlots::PerQueryHead, KvSlots::Native] {
+            let graph = graph(case, kv);
+            let batch = batches(model, &case.pairs[..1], 1, Prefix::Shared).remove(0);
+            let past = batch.past(model);
+            let corrupt = Activations::record(model, &batch.corrupt, past.as_ref());
+            let (dimensions, past) = (graph.dimensions, past.as_ref());
+            let setting = Setting { model, dimensions, batch: &batch, past, corrupt: &corrupt, written: None };
+            let shape = [graph.sources() as i64, graph.destinations() as i64];
+            let circuit = EdgeMask::of(&graph, graph.edges().iter().copied().step_by(2));
+            let expected = tch::no_grad(|| setting.logits(&Kept::new(&graph, &circuit, model, Layer(0)))); // [1, vocab]
+            let flat: Vec<f64> = circuit.0.iter().map(|&kept| f64::from(u8::from(kept))).collect();
+            for requires_grad in [false, true] {
+                let gates = Tensor::from_slice(&flat).view(shape).set_requires_grad(requires_grad); // [source, destination]
+                let off = setting.logits(&Kept::gated(&graph, &gates, model)) - &expected;
+                let off = off.abs().max().double_value(&[]);
+                assert!(off < 1e-9, "{}, {kv:?}: the logits are {off} off", case.name);
+            }
+            let metric = |gates: &Tensor| {
+                let logits = setting.logits(&Kept::gated(&graph, gates, model)); // [1, vocab]
+                per_pair(METRIC, &logits, &batch, None).sum(Kind::Double) // []
+            };
+            let uneven =
+                |from: i64| Tensor::arange(shape[0] * shape[1], (Kind::Double, tch::Device::Cpu)) + from as f64;
+            let gates = (uneven(1) * 0.7).sin().abs().view(shape).set_requires_grad(true); // [source, destination]
+            let along = (uneven(2) * 1.3).cos().view(shape); // [source, destination]
+            let slopes = Tensor::run_backward(&[metric(&gates)], &[&gates], false, false).remove(0); // [source, destination]
+            let slope = (slopes * &along).sum(Kind::Double).double_value(&[]);
+            let [after, before] =
+                [STEP, -STEP].map(|step| tch::no_grad(|| metric(&(&gates + &along * step))).double_value(&[]));
+            let measured = (after - before) / (2.0 * STEP);
+            assert!((measured - slope).abs() < 1e-6 * slope.abs().max(1.0), "{}: {slope}, {measured}", case.name);
+        }
+    });
+}
+
 const ALL_RULES: Rules = Rules { norms: true, activations: true, products: true, patterns: true };
 
 /// Every way from the input to the logits leaves it by one edge, so the scores of its edges add up to the derivative along
@@ -316,8 +381,7 @@ fn gradients_agree_with_finite_differences() {
             });
             for column in (0..graph.destinations()).map(Destination) {
                 let slot = graph.slot(column);
-                let slots =
-                    slot.branch().map_or(1, |branch| graph.dimensions.slots(penjing::model::spec::Layer(0), branch).1);
+                let slots = slot.branch().map_or(1, |branch| graph.dimensions.slots(Layer(0), branch).1);
                 for source in 0..graph.sources_before(column) {
                     let [before, after] = [0, 1].map(|side| {
                         let amount = changes[side].get(source as i64);

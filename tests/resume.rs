@@ -11,7 +11,7 @@ use penjing::metric::MetricKind;
 use penjing::model::Model;
 use penjing::model::spec::Spec;
 use penjing::score::checkpoint::{self, CheckpointError};
-use penjing::score::{Method, Problem, ScoreError, Settings, State, Watch, acdc, advance, score};
+use penjing::score::{Method, Problem, ScoreError, Settings, State, Watch, acdc, advance, mask, score};
 use penjing::task::PromptPair;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -46,7 +46,8 @@ fn with_problem(check: impl Fn(&Problem)) {
 fn every_method() -> Vec<(Method, Level)> {
     // A threshold by which acdc keeps some edges and removes others.
     let acdc = acdc::Options { tau: 1e-5, loss: acdc::Loss::Metric, ..acdc::Options::default() };
-    let settings = Settings { steps: 3, acdc, ..Settings::default() };
+    let mask = mask::Options { steps: 7, ..mask::Options::default() };
+    let settings = Settings { steps: 3, acdc, mask, ..Settings::default() };
     let levels = |method: Method| method.levels().iter().map(move |&level| (method.clone(), level));
     let mut all: Vec<_> = Method::all(&settings).into_iter().flat_map(levels).collect();
     // Its sums have a row more.
@@ -170,10 +171,11 @@ fn slow_methods_can_stop_within_a_batch() {
             let batches = state.left.len();
             advance(problem, &method, &mut state, &mut watch).unwrap();
             if !method.adds_up() {
-                // All pairs at once, a step a slot, and one for the direct edges of a layer.
+                // All pairs at once: a step of learning, or a step a slot and one for the direct edges of a layer.
                 let direct = matches!(&method, Method::Acdc(options) if options.nodes == acdc::Nodes::Acdc);
                 let layers = if direct { problem.model.spec.layers } else { 0 };
-                assert_eq!(watch.seen, problem.graph.destinations() + layers, "{}", method.name());
+                let steps = if method.name() == "mask" { 7 } else { problem.graph.destinations() + layers };
+                assert_eq!(watch.seen, steps, "{}", method.name());
                 continue;
             }
             let steps = watch.seen / batches - 1;

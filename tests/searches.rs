@@ -3,14 +3,22 @@
 #![cfg(feature = "torch")]
 
 use penjing::circuit::EdgeMask;
+use penjing::circuit::prune::prune;
+use penjing::circuit::select::{Rank, edges_left, greedy, top_n};
+use penjing::dataset::{self, TokenPair};
 use penjing::eval::Bench;
+use penjing::eval::baseline::random_circuit;
+use penjing::eval::bench::mean;
 use penjing::graph::{Destination, Dimensions, Edge, Graph, KvSlots, Slot, Source};
 use penjing::measure::batch::Prefix;
+use penjing::measure::memory::MemoryError;
 use penjing::metric::MetricKind;
 use penjing::model::spec::{Branch, Head, Layer};
 use penjing::model::{Dtype, LoadOptions, Loaded, load_with};
 use penjing::parity;
-use penjing::score::{Method, Problem, Progress, State, acdc, advance};
+use penjing::score::hard_concrete::{Gate, open, openness};
+use penjing::score::{Method, Problem, Progress, ScoreError, State, acdc, advance, eap_ig, mask, score};
+use penjing::task::{self, Expansion, Split};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -18,7 +26,7 @@ const METRIC: MetricKind = MetricKind::LogitDifference;
 
 struct Case {
     loaded: Loaded,
-    pairs: Vec<penjing::dataset::TokenPair>,
+    pairs: Vec<TokenPair>,
 }
 
 fn case(name: &str) -> Case {
@@ -173,4 +181,104 @@ fn acdc_decides_as_the_plain_search() {
         }
         assert!(partial >= 5 && direct >= 2, "{name}: the thresholds keep nearly all edges or none");
     }
+}
+
+/// The distribution in closed form: P(z ≤ x) = σ(T · logit(x̂) − log α), x̂ the place of x on the stretch from −0.1 to 1.1.
+#[test]
+fn gates_have_the_hard_concrete_distribution() {
+    const DRAWS: usize = 20_000;
+    for log_alpha in [-4.0, -1.0, 0.0, 0.7, 3.0] {
+        let gate = |index: usize| Gate::at(log_alpha, (index as f64 + 0.5) / DRAWS as f64);
+        let gates: Vec<f64> = (0..DRAWS).map(|index| gate(index).value).collect();
+        let share = |of: &dyn Fn(f64) -> bool| gates.iter().filter(|&&z| of(z)).count() as f64 / DRAWS as f64;
+        let below = |x: f64| {
+            let place = (x + 0.1) / 1.2;
+            let odds = (place / (1.0 - place)).powf(2.0 / 3.0) * f64::exp(-log_alpha);
+            odds / (1.0 + odds)
+        };
+        for x in [0.0, 0.25, 0.5, 0.9] {
+            let found = share(&|z| z <= x);
+            assert!((found - below(x)).abs() < 2.0 / DRAWS as f64, "log alpha {log_alpha}, {x}: {found}, {}", below(x));
+        }
+        let found = share(&|z| z < 1.0);
+        assert!((found - below(1.0)).abs() < 2.0 / DRAWS as f64, "log alpha {log_alpha}: {found}, {}", below(1.0));
+        assert!((open(log_alpha).value - (1.0 - below(0.0))).abs() < 1e-12, "{log_alpha}");
+        assert!((openness(log_alpha) + below(0.0).ln()).abs() < 1e-12, "{log_alpha}");
+        const STEP: f64 = 1e-6;
+        let slope = |of: &dyn Fn(f64) -> f64| (of(log_alpha + STEP) - of(log_alpha - STEP)) / (2.0 * STEP);
+        let measured = slope(&|x| open(x).value);
+        assert!((open(log_alpha).slope - measured).abs() < 1e-8, "{log_alpha}: {measured}");
+        for uniform in [0.03, 0.2, 0.5, 0.77, 0.98] {
+            let (found, measured) = (Gate::at(log_alpha, uniform), slope(&|x| Gate::at(x, uniform).value));
+            assert!((found.slope - measured).abs() < 1e-8, "{log_alpha}, {uniform}: {found:?}, {measured}");
+        }
+    }
+    // Also far out every log alpha has a place of its own, and draws are numbers.
+    let far: Vec<f64> = (-30..=30).map(|log_alpha| openness(f64::from(log_alpha))).collect();
+    assert!(far.windows(2).all(|two| two[0] < two[1]), "{far:?}");
+    for (uniform, value) in [(0.0, 0.0), (1.0, 1.0)] {
+        assert_eq!(Gate::at(0.0, uniform), Gate { value, slope: 0.0 });
+    }
+}
+
+fn toy(split: Split, pairs: usize) -> Case {
+    tch::set_num_threads(1);
+    let loaded = load_with("toy-4l", &LoadOptions::default()).unwrap();
+    let expansion = Expansion { split, pairs, seed: 0, corruption: None };
+    let prompts = task::expand(&task::built_in("ioi").unwrap(), &expansion).unwrap();
+    let pairs = dataset::tokenize(&prompts, &loaded.tokenizer, None).unwrap().pairs;
+    Case { loaded, pairs }
+}
+
+#[test]
+fn learned_gates_reach_the_sparsity_and_leave_a_circuit_that_works() {
+    let Case { loaded, pairs } = toy(Split::Train, 64);
+    let graph = Graph::new(Dimensions::of(&loaded.model.spec, KvSlots::default()));
+    let problem = Problem::new(&loaded.model, &graph, &pairs, METRIC);
+    let fresh = toy(Split::Test, 50).pairs;
+    let bench = Bench::new(&Problem::new(&loaded.model, &graph, &fresh, METRIC)).unwrap();
+    let [clean, ablated] = [bench.clean(), bench.ablated()].map(|outcome| outcome.mean_metric());
+    let measured = |circuit: &EdgeMask| {
+        let outcome = bench.circuit(circuit);
+        (mean(&outcome.kl), (outcome.mean_metric() - ablated) / (clean - ablated))
+    };
+    let ig = score(&problem, &Method::EapIg(eap_ig::Options::default()), &mut |_| ()).unwrap();
+    for (loss, sparsity) in [(acdc::Loss::Kl, 0.95), (acdc::Loss::Kl, 0.9), (acdc::Loss::Metric, 0.95)] {
+        let options = mask::Options { sparsity, loss, ..mask::Options::default() };
+        let scores = score(&problem, &Method::Mask(options), &mut |_| ()).unwrap();
+        // A score is −ln P(z = 0).
+        let left: f64 = graph.edges().iter().map(|&edge| 1.0 - (-f64::from(scores.get(edge))).exp()).sum();
+        let reached = 1.0 - left / graph.edge_count() as f64;
+        assert!((reached - sparsity).abs() < 0.02, "{loss:?}: {reached} instead of {sparsity}");
+        let edges = edges_left(&graph, sparsity);
+        let ours = prune(&graph, &top_n(&graph, &scores, edges, Rank::Signed).unwrap());
+        let theirs = greedy(&graph, &ig, edges).unwrap();
+        let (kl, faithfulness) = measured(&ours);
+        let (kl_of_ig, faithfulness_of_ig) = measured(&theirs);
+        assert!(kl < 1.25 * kl_of_ig, "{loss:?}, {sparsity}: {kl} nats, eap-ig's {kl_of_ig}");
+        let off = (1.0 - faithfulness).abs() - (1.0 - faithfulness_of_ig).abs();
+        assert!(off < 0.02, "{loss:?}, {sparsity}: {faithfulness}, eap-ig's {faithfulness_of_ig}");
+        for seed in 0..10 {
+            let (kl_of_random, faithfulness_of_random) = measured(&random_circuit(&graph, edges, seed).unwrap());
+            assert!(kl < 0.01 * kl_of_random, "{loss:?}, {sparsity}: {kl} nats, a random circuit's {kl_of_random}");
+            assert!(faithfulness_of_random < 0.1 && faithfulness > 0.8, "{faithfulness}, {faithfulness_of_random}");
+        }
+    }
+}
+
+/// Gates need the memory of the batch that runs, and little for each of the other pairs.
+#[test]
+fn gates_are_learned_within_the_memory_that_may_be_used() {
+    let Case { loaded, pairs } = toy(Split::Train, 64);
+    let graph = Graph::new(Dimensions::of(&loaded.model.spec, KvSlots::default()));
+    let method = Method::Mask(mask::Options { steps: 2, ..mask::Options::default() });
+    let roomy = Problem::new(&loaded.model, &graph, &pairs, METRIC);
+    let all = roomy.division(&method).unwrap();
+    assert_eq!(all.pairs, 32);
+    let tight = Problem { memory: all.bytes - 1, ..roomy };
+    let division = tight.division(&method).unwrap();
+    assert!(division.pairs < 32 && division.bytes < all.bytes, "{division:?}");
+    score(&tight, &method, &mut |_| ()).unwrap();
+    let none = Problem { memory: 1 << 20, ..roomy }.division(&method);
+    assert!(matches!(none, Err(ScoreError::Memory(MemoryError::Limit { .. }))), "{none:?}");
 }

@@ -134,6 +134,11 @@ pub fn greedy_by(graph: &Graph, scores: &Scores, n: usize, rank: Rank) -> Result
     Ok(mask)
 }
 
+/// How many edges are left when this share of them, from 0 to 1, is gone.
+pub fn edges_left(graph: &Graph, sparsity: f64) -> usize {
+    ((1.0 - sparsity) * graph.edge_count() as f64).round() as usize
+}
+
 /// Whether a circuit of `n` edges can be had at all.
 pub fn check_size(graph: &Graph, n: usize) -> Result<(), SelectError> {
     match n {

@@ -10,7 +10,7 @@ use super::term::{Usage, make_folder, note, print, print_json, write};
 use super::work::{Work, note_if_halved, warn_if_poor};
 use clap::Args;
 use penjing::circuit::file::{self, Circuit, Options, SelectionRecord};
-use penjing::circuit::scores_file;
+use penjing::circuit::{scores_file, select};
 use penjing::discover::{self, Goal, MARGIN, Ranking};
 use penjing::eval::{Evidence, evidence};
 use penjing::graph::Level;
@@ -81,7 +81,7 @@ impl Discover {
                 let message = format!("--threshold {threshold} is not a positive number");
                 return Err(usage(message, "scores are in units of the metric; `penjing score` shows them").into());
             }
-            _ if let Some(tau) = self.decided(method) => Goal::Threshold(tau),
+            _ if let Some(goal) = self.decided(method) => goal,
             _ => match self.faithfulness.unwrap_or(0.9) {
                 target if target > 0.0 && target <= 1.0 => Goal::Faithfulness(target),
                 target => {
@@ -92,14 +92,14 @@ impl Discover {
         })
     }
 
-    /// The score from which on edges stay, where the method has decided that and nothing else is asked for.
-    fn decided(&self, method: &Method) -> Option<f64> {
+    /// What the method has decided, where nothing else is asked for.
+    fn decided(&self, method: &Method) -> Option<Goal> {
+        if self.faithfulness.is_some() || self.edges.is_some() || self.threshold.is_some() {
+            return None;
+        }
         match method {
-            Method::Acdc(options)
-                if self.faithfulness.is_none() && self.edges.is_none() && self.threshold.is_none() =>
-            {
-                Some(options.tau)
-            }
+            Method::Acdc(options) => Some(Goal::Threshold(options.tau)),
+            Method::Mask(options) => Some(Goal::Sparsity(options.sparsity)),
             _ => None,
         }
     }
@@ -127,6 +127,10 @@ impl Discover {
                 options.insert("edges".into(), json!(edges));
                 "edges"
             }
+            Goal::Sparsity(sparsity) => {
+                options.insert("sparsity".into(), json!(sparsity));
+                "sparsity"
+            }
             Goal::Threshold(threshold) => {
                 options.insert("threshold".into(), json!(threshold));
                 "threshold"
@@ -148,8 +152,13 @@ pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
     method.check_ablation(subject.ablation).map_err(penjing::Error::from)?;
     let work = Work::load(subject, &command.resources)?;
     let Work { task, loaded, graph, .. } = &work;
-    if let Goal::Edges(edges) = goal {
-        penjing::circuit::select::check_size(graph, edges).map_err(penjing::Error::from)?;
+    let size = match goal {
+        Goal::Edges(edges) => Some(edges),
+        Goal::Sparsity(sparsity) => Some(select::edges_left(graph, sparsity)),
+        Goal::Threshold(_) | Goal::Faithfulness(_) => None,
+    };
+    if let Some(edges) = size {
+        select::check_size(graph, edges).map_err(penjing::Error::from)?;
     }
     let out = command.out.clone().unwrap_or_else(|| subject.default_out(&task.name, &loaded.id));
     make_folder(&out)?;

@@ -8,7 +8,7 @@ use penjing::ablation::Ablation;
 use penjing::circuit::file::Options;
 use penjing::graph::{KvSlots, Level};
 use penjing::model::Rules;
-use penjing::score::{Method, Settings, acdc, atp_star, eap_ig};
+use penjing::score::{Method, Settings, acdc, atp_star, eap_ig, mask};
 use std::path::PathBuf;
 
 /// Which pairs of which task on which model.
@@ -29,7 +29,7 @@ pub struct Subject {
     /// that are scored on (of all tokens, or at the same position), or what harms least
     #[arg(long, default_value = "counterfactual", value_parser = ablation_parser())]
     pub ablation: Ablation,
-    /// Seed of the pairs, of the bootstrap and of random circuits
+    /// Seed of the pairs, of what methods draw, of the bootstrap and of random circuits
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// Threads of libtorch (default: one for narrow models, whose operations are too small to share, else one a core)
@@ -72,7 +72,7 @@ pub struct Scoring {
     /// How much the loss may grow when acdc removes an edge
     #[arg(long, default_value_t = acdc::Options::default().tau, value_name = "T")]
     pub tau: f64,
-    /// The loss that acdc keeps from growing
+    /// The loss that acdc keeps from growing and mask makes small
     #[arg(long, value_enum, default_value = "kl")]
     pub loss: LossArgument,
     /// In which order acdc visits the heads of a layer and the sources of a head
@@ -87,6 +87,15 @@ pub struct Scoring {
     /// Which edges acdc tries: those of the graph, or also those from a head's q, k and v to the head, as in its paper
     #[arg(long, value_enum, default_value = "eap")]
     pub nodes: NodesArgument,
+    /// The share of all edges that mask leaves out, between 0 and 1
+    #[arg(long, default_value_t = mask::Options::default().sparsity, value_name = "T")]
+    pub sparsity: f64,
+    /// How many steps mask learns for
+    #[arg(long, default_value_t = mask::Options::default().steps, value_name = "N")]
+    pub mask_steps: usize,
+    /// How far a step of mask moves what it learns of an edge (log alpha), at most about
+    #[arg(long, default_value_t = mask::Options::default().rate, value_name = "R")]
+    pub mask_rate: f64,
     /// Pairs run at once (default: as many as are fast and fit into --memory)
     #[arg(long, value_name = "N")]
     pub batch: Option<usize>,
@@ -198,12 +207,22 @@ impl Scoring {
                 Usage { message, hint: "it is in nats for --loss kl; the paper takes 0.0575 for ioi".into() }.into()
             );
         }
+        if !(self.sparsity > 0.0 && self.sparsity < 1.0) {
+            let message = format!("--sparsity {} is not between 0 and 1", self.sparsity);
+            return Err(Usage { message, hint: "0.95 leaves one edge of twenty".into() }.into());
+        }
+        if !(self.mask_rate > 0.0 && self.mask_rate.is_finite()) {
+            let message = format!("--mask-rate {} is not a positive number", self.mask_rate);
+            return Err(Usage { message, hint: "the paper takes 0.8".into() }.into());
+        }
+        let loss = match self.loss {
+            LossArgument::Kl => acdc::Loss::Kl,
+            LossArgument::Metric => acdc::Loss::Metric,
+        };
+        let mask = mask::Options { sparsity: self.sparsity, steps: self.mask_steps, rate: self.mask_rate, loss, seed };
         let acdc = acdc::Options {
             tau: self.tau,
-            loss: match self.loss {
-                LossArgument::Kl => acdc::Loss::Kl,
-                LossArgument::Metric => acdc::Loss::Metric,
-            },
+            loss,
             order: match self.order {
                 OrderArgument::LastFirst => acdc::Order::LastFirst,
                 OrderArgument::FirstFirst => acdc::Order::FirstFirst,
@@ -214,7 +233,7 @@ impl Scoring {
             },
         };
         let atp_star = atp_star::Options { qk_fix: !self.no_qk_fix, grad_drop: !self.no_grad_drop };
-        let settings = Settings { steps: self.steps, endpoints, seed, rules, acdc, atp_star };
+        let settings = Settings { steps: self.steps, endpoints, seed, rules, acdc, atp_star, mask };
         Ok(Method::parse(&self.method, &settings).map_err(penjing::Error::from)?)
     }
 }

@@ -100,7 +100,7 @@ impl Work {
     /// When the method cannot work on the task, the checkpoint is of another run, or a signal ended the run.
     pub fn score(&self, problem: &Problem, method: &Method, checkpoint: &Checkpoint) -> anyhow::Result<(State, f64)> {
         let mut state = checkpoint.state(problem, method)?;
-        say(&state, cost::seconds(problem, method, &state.division));
+        say(&state, method, cost::seconds(problem, method, &state.division));
         let signals = Signals::listen()?;
         let mut keeper = Keeper::new(checkpoint, &signals, state.share());
         let start = Instant::now();
@@ -191,15 +191,15 @@ pub fn at_once(pairs: usize) -> String {
 }
 
 /// Tells what the run will take, before it starts; `seconds`: all of it, the part that is done already too.
-fn say(state: &State, seconds: f64) {
+fn say(state: &State, method: &Method, seconds: f64) {
     let time = match seconds * (1.0 - state.share()) {
         seconds if seconds < 1.0 => "less than a second".to_owned(),
         seconds if seconds < 120.0 => format!("about {seconds:.0} s"),
         seconds if seconds < 7200.0 => format!("about {:.0} min", seconds / 60.0),
         seconds => format!("about {:.1} h", seconds / 3600.0),
     };
-    // A search leaves out what nothing reads any more.
-    let time = if state.together { time.replacen("about", "at most", 1) } else { time };
+    // It leaves out what nothing reads any more.
+    let time = if matches!(method, Method::Acdc(_)) { time.replacen("about", "at most", 1) } else { time };
     let rest = match state.share() {
         0.0 => "scoring".to_owned(),
         share => format!("{:.1} % is done; scoring the rest", share * 100.0),

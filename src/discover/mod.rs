@@ -55,6 +55,8 @@ pub enum Goal {
     Faithfulness(f64),
     /// This many edges.
     Edges(usize),
+    /// This share of all edges gone.
+    Sparsity(f64),
     /// Every edge whose |score| (score, if ranked by sign) is at least this.
     Threshold(f64),
 }
@@ -111,11 +113,13 @@ pub fn discover(
     refine: bool,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Selected, DiscoverError> {
+    let of_size = |edges: usize| -> Result<Selected, SelectError> {
+        let ranked = if refine { search::fill(graph, scores, ranking, edges)? } else { edges };
+        Ok(Selected { circuit: prune(graph, &ranking.take(graph, scores, ranked)?), ranked })
+    };
     let selected = match goal {
-        Goal::Edges(edges) => {
-            let ranked = if refine { search::fill(graph, scores, ranking, edges)? } else { edges };
-            Selected { circuit: prune(graph, &ranking.take(graph, scores, ranked)?), ranked }
-        }
+        Goal::Edges(edges) => of_size(edges)?,
+        Goal::Sparsity(sparsity) => of_size(select::edges_left(graph, sparsity))?,
         Goal::Threshold(threshold) => {
             let rank = if ranking == Ranking::Signed { Rank::Signed } else { Rank::Absolute };
             let mask = select::threshold(graph, scores, threshold as f32, rank);

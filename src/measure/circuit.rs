@@ -7,6 +7,8 @@
 //! so that edges of the circuit carry the circuit's own value and all others the corrupt one. This equals subtracting the
 //! missing edges from the running residual stream (Hanna et al., arXiv:2403.17806) and loses no digits when few edges are
 //! kept. Position embeddings and attention output biases belong to no node: they are in x_v(corrupt) and never change.
+//! An edge can also be in the circuit to some degree: a gate z in [0, 1] makes it carry z a_now\[u\] + (1 − z) a_corrupt\[u\],
+//! and the run can be differentiated by the gates.
 //!
 //! Cost: one forward over the suffix with split heads, plus a product of the mask with the sources' differences. Circuits
 //! that are whole below a slot run from the slot's layer upwards, many of them side by side.
@@ -67,7 +69,7 @@ impl Setting<'_> {
     }
 }
 
-/// The edges of a circuit as matrices, a destination's row marking its sources.
+/// The edges of a circuit as matrices, a destination's row marking its sources: by 1 and 0, or by gates between them.
 pub struct Kept {
     layers: Vec<KeptLayer>,
     logits: Option<Tensor>, // [1, source]
@@ -119,6 +121,49 @@ impl Kept {
             .collect();
         Kept { layers, logits: rows((graph.destinations() - 1, 1), graph.sources()) }
     }
+
+    /// Every edge to the degree of its gate, `[source, destination]` in the type and on the device of the model. Where the
+    /// gates require gradients, so do the logits of the run.
+    pub fn gated(graph: &Graph, gates: &Tensor, model: &Model) -> Kept {
+        let dimensions = graph.dimensions;
+        let rows = |(first, count): (usize, usize), sources: usize| {
+            Some(gates.narrow(1, first as i64, count as i64).narrow(0, 0, sources as i64).tr()) // [slot, source]
+        };
+        let layers = (0..model.spec.layers)
+            .map(Layer)
+            .map(|layer| {
+                let mlp = dimensions.mlps.then(|| graph.destination(Slot::Mlp(layer)));
+                KeptLayer {
+                    branches: Branch::ALL.map(|branch| rows(dimensions.slots(layer, branch), dimensions.before(layer))),
+                    mlp: mlp.and_then(|mlp| rows((mlp.0, 1), graph.sources_before(mlp))),
+                    heads_read: true,
+                    mlp_read: dimensions.mlps,
+                }
+            })
+            .collect();
+        Kept { layers, logits: rows((graph.destinations() - 1, 1), graph.sources()) }
+    }
+
+    /// Whether the run is to be differentiated by the gates.
+    fn requires_grad(&self) -> bool {
+        self.logits.as_ref().is_some_and(Tensor::requires_grad)
+    }
+}
+
+/// What sources write now less what they wrote in the corrupt run, as they are computed.
+enum Changes {
+    /// In one buffer, filled upwards: `[source, variant · batch · pos · d_model]`.
+    Together(Tensor),
+    /// As they were announced: a backward needs them so, and writing into a buffer changes what was read from it.
+    Apart(Vec<Part>),
+}
+
+/// Some consecutive sources.
+struct Part {
+    first: i64,
+    /// Of which layer they are all the heads, if they are heads.
+    heads_of: Option<Layer>,
+    change: Tensor, // [source, batch · pos · d_model]
 }
 
 /// Rebuilds the input of every destination from the circuit's edges.
@@ -130,9 +175,8 @@ struct CircuitTap<'a> {
     copies: i64,
     /// Sources below the slot in which variants differ: what they write is the clean run's.
     fixed: i64,
-    /// Of the other sources, filled upwards as they are computed: what they write now less what they wrote in the corrupt
-    /// run, `[source, variant · batch · pos · d_model]`.
-    now_minus_corrupt: Tensor,
+    /// Of the other sources.
+    now_minus_corrupt: Changes,
 }
 
 impl<'a> CircuitTap<'a> {
@@ -140,7 +184,11 @@ impl<'a> CircuitTap<'a> {
         let (copies, fixed) = variants.map_or((1, 0), |variants| (variants.reads.size()[0], variants.reads.size()[1]));
         let numbers = copies * setting.corrupt.embedding.numel() as i64;
         let shape = [setting.dimensions.sources() as i64 - fixed, numbers];
-        let now_minus_corrupt = Tensor::zeros(shape, (setting.model.kind(), setting.model.device)); // [source, variant · batch · pos · d_model]
+        let now_minus_corrupt = if kept.requires_grad() {
+            Changes::Apart(Vec::new())
+        } else {
+            Changes::Together(Tensor::zeros(shape, (setting.model.kind(), setting.model.device)))
+        };
         CircuitTap { setting, kept, variants, copies, fixed, now_minus_corrupt }
     }
 
@@ -163,9 +211,12 @@ impl<'a> CircuitTap<'a> {
             let clean = variants.differences.narrow(0, 0, fixed); // [source, batch · pos · d_model]
             self.carried_by(&kept.narrow(1, 0, fixed), 0, &clean, 1).repeat([1, self.copies])
         });
-        let above = (sources > fixed).then(|| {
-            let now = self.now_minus_corrupt.narrow(0, 0, sources - fixed); // [source, variant · batch · pos · d_model]
-            self.carried_by(&kept.narrow(1, fixed, sources - fixed), fixed, &now, self.copies)
+        let above = (sources > fixed).then(|| match &self.now_minus_corrupt {
+            Changes::Together(now) => {
+                let now = now.narrow(0, 0, sources - fixed); // [source, variant · batch · pos · d_model]
+                self.carried_by(&kept.narrow(1, fixed, sources - fixed), fixed, &now, self.copies)
+            }
+            Changes::Apart(parts) => self.carried_by_parts(kept, parts),
         });
         let carried = match (below, above) {
             (Some(below), Some(above)) => below + above,
@@ -189,11 +240,26 @@ impl<'a> CircuitTap<'a> {
         self.carried_through_norms(reads, first, sources, copies)
     }
 
+    /// The same of sources that are kept apart: `[slot, numbers]`, from which of all sources each slot reads, `[slot, source]`.
+    fn carried_by_parts(&self, reads: &Tensor, parts: &[Part]) -> Tensor {
+        let numbers = parts.first().map_or(0, |part| part.change.size()[1]);
+        let mut carried = Tensor::zeros([reads.size()[0], numbers], (reads.kind(), reads.device())); // [slot, numbers]
+        for part in parts.iter().filter(|part| part.first < reads.size()[1]) {
+            let reads = reads.narrow(1, part.first, part.change.size()[0]); // [slot, source]
+            match part.heads_of.filter(|_| self.setting.model.spec.placement.after()) {
+                Some(layer) => carried += self.carried_through_norm(layer, &reads, &part.change, 1),
+                // Nothing beside the sum: many tensors of its size, freed one by one, leave holes that nothing fits into.
+                None => drop(carried.addmm_(&reads, &part.change)),
+            }
+        }
+        carried
+    }
+
     /// Where a norm follows the attention, the heads of a layer that a slot reads add up to a sum of its own, and the slot
     /// gets the norm of that sum.
     fn carried_through_norms(&self, reads: &Tensor, first: i64, sources: &Tensor, copies: i64) -> Tensor {
-        let Setting { model, dimensions, corrupt, .. } = *self.setting;
-        let (d_model, heads) = (model.spec.d_model as i64, dimensions.heads as i64);
+        let Setting { model, dimensions, .. } = *self.setting;
+        let heads = dimensions.heads as i64;
         let additive = reads.copy(); // [slot, source], heads left out
         let mut carried = Tensor::zeros([reads.size()[0], sources.size()[1]], (model.kind(), model.device));
         for layer in (0..model.spec.layers).map(Layer) {
@@ -202,19 +268,26 @@ impl<'a> CircuitTap<'a> {
             if start < 0 || start + heads > reads.size()[1] {
                 continue;
             }
-            let change = reads.narrow(1, start, heads).matmul(&sources.narrow(0, start, heads)); // [slot, numbers]
-            let change = change.view([reads.size()[0], -1, d_model]); // [slot, rows · pos, d_model]
-            let sum = corrupt.head_sums[layer.0].repeat([copies, 1, 1]).flatten(0, 1); // [rows · pos, d_model]
-            let norm = &model.weights.blocks[layer.0].attention_after;
-            carried += (norm.apply(&(change + &sum)) - norm.apply(&sum)).flatten(1, 2);
+            let (of_heads, heads_change) = (reads.narrow(1, start, heads), sources.narrow(0, start, heads));
+            carried += self.carried_through_norm(layer, &of_heads, &heads_change, copies);
             let _ = additive.narrow(1, start, heads).zero_();
         }
         carried + additive.matmul(sources)
     }
 
+    /// What the heads of a layer carry through the norm that follows them: `[slot, numbers]` from which heads each slot reads,
+    /// `[slot, head]`, and what they write beyond the corrupt run, `[head, numbers]` of so many copies of the batch.
+    fn carried_through_norm(&self, layer: Layer, reads: &Tensor, heads: &Tensor, copies: i64) -> Tensor {
+        let Setting { model, corrupt, .. } = *self.setting;
+        let sum = corrupt.head_sums[layer.0].repeat([copies, 1, 1]).flatten(0, 1); // [rows · pos, d_model]
+        let changed = sum.view([1, -1]).addmm(reads, heads).view([reads.size()[0], -1, model.spec.d_model as i64]); // [slot, rows · pos, d_model]
+        let norm = &model.weights.blocks[layer.0].attention_after;
+        (norm.apply(&changed) - norm.apply(&sum)).flatten(1, 2)
+    }
+
     /// Stores what the sources from `first` on write now, `[count, variant · batch, pos, d_model]`, less what they wrote in
     /// the corrupt run, `[count, batch · pos, d_model]`, computed if it was not kept.
-    fn store(&self, first: usize, written: &Tensor, corrupt: impl Fn() -> Tensor) {
+    fn store(&mut self, first: usize, heads_of: Option<Layer>, written: &Tensor, corrupt: impl Fn() -> Tensor) {
         let (first, count) = (first as i64, written.size()[0]);
         if first < self.fixed {
             return; // as in the clean run
@@ -224,7 +297,11 @@ impl<'a> CircuitTap<'a> {
             None => corrupt().flatten(1, -1),
         };
         let change = written.reshape([count, self.copies, -1]) - corrupt.unsqueeze(1); // [count, variant, batch · pos · d_model]
-        self.now_minus_corrupt.narrow(0, first - self.fixed, count).copy_(&change.flatten(1, 2));
+        let change = change.flatten(1, 2); // [count, variant · batch · pos · d_model]
+        match &mut self.now_minus_corrupt {
+            Changes::Together(all) => all.narrow(0, first - self.fixed, count).copy_(&change),
+            Changes::Apart(parts) => parts.push(Part { first, heads_of, change }),
+        }
     }
 
     /// What the slot in which variants differ reads in each, if `this` is it: `[variant · batch, pos, d_model]`.
@@ -295,15 +372,15 @@ impl Tap for CircuitTap<'_> {
     fn at(&mut self, site: Site, value: Tensor) -> Tensor {
         let Setting { model, dimensions, corrupt, .. } = *self.setting;
         match site {
-            Site::TokenEmbedding => self.store(0, &value.unsqueeze(0), || corrupt.embedding.unsqueeze(0)),
+            Site::TokenEmbedding => self.store(0, None, &value.unsqueeze(0), || corrupt.embedding.unsqueeze(0)),
             Site::HeadOut(layer) => {
                 let written = value.permute([2, 0, 1, 3]); // [head, variant · batch, pos, d_model]
                 let corrupt = || heads_from_z(model, layer, &corrupt.z[layer.0]); // [head, batch · pos, d_model]
-                self.store(dimensions.before(layer), &written, corrupt);
+                self.store(dimensions.before(layer), Some(layer), &written, corrupt);
             }
             Site::MlpOut(layer) => {
                 let source = dimensions.before(layer) + dimensions.heads;
-                self.store(source, &value.unsqueeze(0), || corrupt.mlp[layer.0].unsqueeze(0));
+                self.store(source, None, &value.unsqueeze(0), || corrupt.mlp[layer.0].unsqueeze(0));
             }
             Site::AttentionIn(layer, branch) => return self.branch(layer, branch),
             Site::MlpIn(layer) => {

@@ -8,7 +8,7 @@ use crate::error::Hint;
 use crate::graph::{Dimensions, Level};
 use crate::measure::batch::Prefix;
 use crate::model::Model;
-use crate::model::spec::Spec;
+use crate::model::spec::{NormKind, Spec};
 use std::collections::VecDeque;
 use tch::Device;
 
@@ -40,7 +40,7 @@ impl Hint for MemoryError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             MemoryError::Limit { .. } => {
-                "give it more with --memory, or take a smaller model, shorter prompts or (for acdc) fewer pairs".into()
+                "give it more with --memory, or take a smaller model, shorter prompts or (for acdc and mask) fewer pairs".into()
             }
             MemoryError::Device { .. } => "another process may use the device; otherwise run with --device cpu".into(),
         })
@@ -220,6 +220,30 @@ impl<'a> Sizes<'a> {
         }
     }
 
+    /// The peak, in bytes, of learning gates: the corrupt runs of all pairs are kept, and a circuit of gates runs forward and
+    /// back on so many pairs at once.
+    pub fn peak_of_gates(&self, pairs: usize, at_once: usize) -> usize {
+        let Spec { d_model, heads, d_head, vocab_out, layers, .. } = *self.spec;
+        let Dimensions { kv_slots, .. } = self.dimensions;
+        let kept = pairs * (self.positions * self.recorded() + vocab_out) + self.prefix(pairs);
+        // Every slot's input before and after the norm, what every head writes, and the same once more while it is made.
+        let slots = heads + 2 * kv_slots;
+        let of_layer = self.graph() + (2 * slots + 2 * heads) * d_model;
+        // Where a norm follows the attention, every slot has a sum of its own of the heads of each layer before it.
+        let of_norms = if self.spec.placement.after() { layers * layers / 2 * (slots + 1) * 2 * d_model } else { 0 };
+        // What sources write less what they wrote, and the gradients of that; what comes and goes while a layer runs, more of
+        // it where a norm is not a single operation.
+        let passing = if self.spec.norm == NormKind::Rms { 6 } else { 4 } * slots * d_model;
+        let of_token = layers * of_layer + of_norms + 2 * self.differences() + passing;
+        // Matrices that heads share are repeated for each of them; those kept in half precision are widened, and kept so.
+        let repeated = if kv_slots > self.spec.kv_heads { 2 * heads * d_model * d_head } else { 0 };
+        let [widened_block, widened_head] = self.widened_matrices();
+        let matrices = layers * (repeated + widened_block) + widened_head;
+        // log α, its moments, gates and slopes are f64, and a checkpoint copies what is kept of them.
+        let gates = 2 * 12 * self.dimensions.sources() * self.dimensions.destinations();
+        self.bytes(kept + at_once * (self.positions * of_token + 6 * vocab_out) + matrices + gates)
+    }
+
     /// Numbers of the rows that exact patching runs side by side.
     fn side_by_side(&self) -> usize {
         let Spec { d_model, heads, .. } = *self.spec;
@@ -265,6 +289,29 @@ impl<'a> Sizes<'a> {
         // A large model reads its weights for every batch, so its batches may be larger too.
         let (bytes, most) = if device.is_cuda() { (4 << 30, 512) } else { ((256 << 20).max(self.weights / 2), 64) };
         (bytes / (self.differences() * self.positions * self.number).max(1)).clamp(1, most)
+    }
+}
+
+/// The most pairs at once, from `most` down in halves unless that is fixed, with which `peak` stays within `limit` bytes.
+///
+/// # Errors
+/// [`MemoryError::Limit`] when the least that the run can do with is more.
+pub fn halve_until_it_fits(
+    most: usize,
+    fixed: bool,
+    limit: usize,
+    peak: impl Fn(usize) -> usize,
+) -> Result<Division, MemoryError> {
+    let mut at_once = most;
+    loop {
+        let bytes = peak(at_once);
+        if bytes <= limit {
+            return Ok(Division { pairs: at_once, stretch: 1, passes: 1, bytes });
+        }
+        if at_once == 1 || fixed {
+            return Err(MemoryError::Limit { least: bytes, limit });
+        }
+        at_once = at_once.div_ceil(2);
     }
 }
 

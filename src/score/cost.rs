@@ -29,7 +29,14 @@ struct Parts {
 /// About how many seconds [`super::score`] will take, within a quarter on an idle machine.
 pub fn seconds(problem: &Problem, method: &Method, division: &Division) -> f64 {
     let rows = problem.batches(method, division.pairs);
-    let batches: Vec<Batch> = rows.iter().map(|rows| rows.batch(problem.pairs, problem.model.device)).collect();
+    let batches =
+        || -> Vec<Batch> { rows.iter().map(|rows| rows.batch(problem.pairs, problem.model.device)).collect() };
+    if let Some(search) = method.scorer().search()
+        && let Some(seconds) = search.seconds(problem, batches())
+    {
+        return seconds;
+    }
+    let batches = batches();
     let Some(first) = batches.first() else { return 0.0 };
     let layers = problem.model.spec.layers as f64;
     let work = method.scorer().work(problem.graph);

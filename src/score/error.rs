@@ -99,6 +99,9 @@ impl Hint for ScoreError {
             ScoreError::OptimalUnits { .. } => "take --ablation mean, or --level edge".into(),
             ScoreError::Positions { .. } => these(|method| method.scorer().by_position()),
             ScoreError::NoPairs => "ask for more with --pairs".into(),
+            ScoreError::Steps { method: "mask", .. } => {
+                "the paper takes 3000; a tenth of that does for small models: leave --mask-steps out".into()
+            }
             ScoreError::Steps { .. } => "the papers take 5".into(),
         })
     }

@@ -3,12 +3,12 @@
 use super::state::{Ledger, Stopped};
 use super::{
     Problem, Run, ScoreError, acdc, activation_patching, atp_star, attribution_patching, clean_corrupted, eap, eap_ig,
-    eap_ig_activations, exact, ifr, random, relp,
+    eap_ig_activations, exact, ifr, mask, random, relp,
 };
 use crate::ablation::Ablation;
 use crate::graph::Level;
 use crate::measure::Batch;
-use crate::measure::memory::Needs;
+use crate::measure::memory::{Needs, Sizes};
 use crate::model::Rules;
 use ndarray::Array2;
 
@@ -22,6 +22,7 @@ pub enum Method {
     Relp(relp::Options),
     Exact,
     Acdc(acdc::Options),
+    Mask(mask::Options),
     Ifr,
     Random(random::Options),
     AttributionPatching,
@@ -40,7 +41,7 @@ pub struct Listing {
 }
 
 /// Every method, in the order of the documentation.
-pub const METHODS: [&Listing; 12] = [
+pub const METHODS: [&Listing; 13] = [
     &eap::LISTING,
     &eap_ig::LISTING,
     &eap_ig_activations::LISTING,
@@ -48,6 +49,7 @@ pub const METHODS: [&Listing; 12] = [
     &relp::LISTING,
     &exact::LISTING,
     &acdc::LISTING,
+    &mask::LISTING,
     &ifr::LISTING,
     &random::LISTING,
     &attribution_patching::LISTING,
@@ -64,6 +66,8 @@ pub struct Settings {
     pub rules: Rules,
     pub acdc: acdc::Options,
     pub atp_star: atp_star::Options,
+    /// Its seed is [`Settings::seed`].
+    pub mask: mask::Options,
 }
 
 impl Default for Settings {
@@ -76,6 +80,7 @@ impl Default for Settings {
             rules: relp::DEFAULT,
             acdc: acdc::Options::default(),
             atp_star: atp_star::Options::default(),
+            mask: mask::Options::default(),
         }
     }
 }
@@ -164,7 +169,7 @@ pub(super) trait Scorer {
         Vec::new()
     }
 
-    /// Points on a path, if there is one.
+    /// Points on a path, or steps of learning, if there are any.
     fn steps(&self) -> Option<usize> {
         None
     }
@@ -191,6 +196,19 @@ pub(super) trait Search {
     /// # Errors
     /// [`Stopped`] where the ledger says so.
     fn search(&self, problem: &Problem, batches: Vec<Batch>, ledger: &mut Ledger) -> Result<Array2<f64>, Stopped>;
+
+    /// The peak of its memory in bytes, with so many pairs of which so many run at once.
+    fn peak(&self, sizes: &Sizes, pairs: usize, at_once: usize) -> usize;
+
+    /// More pairs at once than this do it no good.
+    fn most_pairs(&self) -> usize {
+        usize::MAX
+    }
+
+    /// About how many seconds it takes, if it can say so better than [`Scorer::work`] does.
+    fn seconds(&self, _problem: &Problem, _batches: Vec<Batch>) -> Option<f64> {
+        None
+    }
 }
 
 impl Method {
@@ -207,7 +225,7 @@ impl Method {
 
     /// Every method, in the order of [`METHODS`].
     pub fn all(settings: &Settings) -> Vec<Method> {
-        let &Settings { steps, endpoints, seed, rules, ref acdc, atp_star } = settings;
+        let &Settings { steps, endpoints, seed, rules, ref acdc, atp_star, ref mask } = settings;
         vec![
             Method::Eap,
             Method::EapIg(eap_ig::Options { steps, endpoints }),
@@ -216,6 +234,7 @@ impl Method {
             Method::Relp(relp::Options { rules }),
             Method::Exact,
             Method::Acdc(acdc.clone()),
+            Method::Mask(mask::Options { seed, ..mask.clone() }),
             Method::Ifr,
             Method::Random(random::Options { seed }),
             Method::AttributionPatching,
@@ -244,6 +263,7 @@ impl Method {
             Method::Relp(options) => options,
             Method::Exact => &exact::Exact,
             Method::Acdc(options) => options,
+            Method::Mask(options) => options,
             Method::Ifr => &ifr::Ifr,
             Method::Random(options) => options,
             Method::AttributionPatching => &attribution_patching::AttributionPatching,

@@ -18,8 +18,11 @@ pub mod eap_ig;
 pub mod eap_ig_activations;
 mod error;
 pub mod exact;
+pub mod gates;
 mod gradient;
+pub mod hard_concrete;
 pub mod ifr;
+pub mod mask;
 pub mod method;
 pub mod random;
 pub mod relp;
@@ -32,7 +35,7 @@ use crate::graph::scores::Scores;
 use crate::graph::{Graph, Level, Table, Units};
 use crate::measure::batch::{Prefix, Rows, group};
 use crate::measure::constants::{Constants, ablated, prefix_under};
-use crate::measure::memory::{Division, MemoryError, Sizes, out_of_memory};
+use crate::measure::memory::{self, Division, MemoryError, Sizes, out_of_memory};
 use crate::measure::sources::Activations;
 use crate::measure::{Batch, metric, origin};
 use crate::metric::MetricKind;
@@ -97,15 +100,13 @@ impl<'a> Problem<'a> {
         let sizes = Sizes::new(self.model, self.graph.dimensions, self.pairs, self.prefix_for(method));
         let sizes = Sizes { level: self.level, patterns: self.changes_of_patterns(method), ..sizes };
         let batch_size = if self.per_pair { Some(1) } else { self.batch_size };
-        let division = sizes.divide(method.needs(), self.pairs.len(), batch_size, self.memory, self.model.device)?;
-        if method.scorer().search().is_some() {
-            // All pairs are kept, whatever the number that runs at once.
-            let bytes = sizes.peak_of_search(self.pairs.len(), division.pairs);
-            if bytes > self.memory {
-                return Err(MemoryError::Limit { least: bytes, limit: self.memory }.into());
-            }
-            return Ok(Division { bytes, ..division });
+        if let Some(search) = method.scorer().search() {
+            let pairs = self.pairs.len();
+            let most = batch_size.unwrap_or_else(|| sizes.most_pairs(self.model.device).min(search.most_pairs()));
+            let peak = |at_once| search.peak(&sizes, pairs, at_once);
+            return Ok(memory::halve_until_it_fits(most.min(pairs).max(1), batch_size.is_some(), self.memory, peak)?);
         }
+        let division = sizes.divide(method.needs(), self.pairs.len(), batch_size, self.memory, self.model.device)?;
         Ok(Division { stretch: self.stretch.unwrap_or(division.stretch), ..division })
     }
 

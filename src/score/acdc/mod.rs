@@ -25,7 +25,7 @@ use super::method::{Listing, Scorer, Search, Work};
 use super::state::{Ledger, Stopped};
 use crate::graph::{Destination, Graph};
 use crate::measure::Batch;
-use crate::measure::memory::Needs;
+use crate::measure::memory::{Needs, Sizes};
 use ndarray::Array2;
 pub use order::{Nodes, Order};
 pub use search::Loss;
@@ -99,6 +99,10 @@ impl Scorer for Options {
 impl Search for Options {
     fn search(&self, problem: &Problem, batches: Vec<Batch>, ledger: &mut Ledger) -> Result<Array2<f64>, Stopped> {
         search::search(self, problem, batches, ledger)
+    }
+
+    fn peak(&self, sizes: &Sizes, pairs: usize, at_once: usize) -> usize {
+        sizes.peak_of_search(pairs, at_once)
     }
 }
 
