@@ -3,6 +3,7 @@
 #![cfg(feature = "torch")]
 
 use assert_cmd::Command;
+use penjing::circuit::{position_scores, scores_file};
 use serde_json::Value;
 use std::path::Path;
 use tempfile::{TempDir, tempdir};
@@ -207,6 +208,29 @@ fn ablations_are_the_same_in_every_command() {
         let [whole, parts] = [score, &parts["scores"][name]].map(|score| score.as_f64().unwrap());
         assert!((whole - parts).abs() < 1e-5, "{name}: {whole}, {parts}");
     }
+}
+
+/// Scores at the places of the task add up to those over all positions.
+#[test]
+fn scores_of_places_are_written_beside_their_names() {
+    let folder = tempdir().unwrap();
+    for (level, method) in [("edge", "eap"), ("node", "attribution-patching"), ("neuron", "eap-ig")] {
+        let score = ["score", "ioi", "--model", "toy-2l", "--pairs", "8", "--method", method, "--level", level];
+        document(folder.path(), &[&score[..], &["--out", "whole"]].concat());
+        let said = document(folder.path(), &[&score[..], &["--positions", "named", "--out", "apart"]].concat());
+        let names: Vec<&str> =
+            said["positions"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+        assert!(["S1", "S2", "end", "other"].iter().all(|name| names.contains(name)), "{names:?}");
+        let apart = position_scores::read(&folder.path().join("apart/positions.json")).unwrap();
+        let whole = scores_file::read(&folder.path().join("whole/scores.json")).unwrap();
+        assert_eq!(apart.scores.len(), whole.table().count());
+        for cell in whole.table().cells() {
+            let sum: f32 = apart.scores[&whole.table().name(cell)].iter().sum();
+            assert!((sum - whole.scores.values[cell]).abs() < 1e-4, "{}", whole.table().name(cell));
+        }
+    }
+    let refused = ["score", "ioi", "--method", "acdc", "--positions", "each"];
+    refuses(&folder, &refused, &["`acdc` does not tell positions apart", "hint: these do: eap, "]);
 }
 
 #[test]

@@ -217,6 +217,8 @@ pub enum ContentError {
     Missing { missing: usize, count: usize, what: &'static str, first: String },
     #[error("`{0}` is no level")]
     Level(String),
+    #[error("{name} has not a score for each of the positions")]
+    Positions { name: String },
     #[error(transparent)]
     Shard(#[from] ShardError),
     #[error("the pairs are not those of shard {shard} of {pairs} pairs")]
@@ -236,6 +238,7 @@ impl Hint for ContentError {
             | ContentError::Nodes
             | ContentError::Shared { .. }
             | ContentError::Shard(_)
+            | ContentError::Positions { .. }
             | ContentError::Part { .. } => Some("the file was edited or damaged; write it again".into()),
             ContentError::TooLarge(_) => Some("check `layers` and `heads`".into()),
             ContentError::Graph(error) => error.hint(),

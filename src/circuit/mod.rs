@@ -1,13 +1,14 @@
 //! A circuit: the edges of a model that are kept when all others are ablated.
 //!
 //! [`select`] takes edges by their scores, [`prune`] drops those that lead nowhere, [`report`] holds what evaluation found,
-//! and [`file`](mod@file), [`scores_file`], [`shard_file`], [`pair_scores`] and [`eap_json`] are the files. [`merge`] puts
+//! and [`file`](mod@file), [`scores_file`], [`shard_file`], [`pair_scores`], [`position_scores`] and [`eap_json`] are the files. [`merge`] puts
 //! the parts of a run together.
 
 pub mod eap_json;
 pub mod file;
 pub mod merge;
 pub mod pair_scores;
+pub mod position_scores;
 pub mod prune;
 pub mod report;
 pub mod scores_file;

@@ -14,6 +14,7 @@ use penjing::ablation::Ablation;
 use penjing::graph::{self, Level};
 use penjing::score::method::Listing;
 use penjing::score::{METHODS, Method, Problem, ScoreError, Settings};
+use penjing::spans::Spans;
 use penjing::task::Split;
 use serde_json::json;
 use std::path::PathBuf;
@@ -34,6 +35,9 @@ pub struct Score {
     /// What gets a score: edges; nodes with the queries, keys and values of heads; or heads and neurons
     #[arg(long, default_value = "edge", value_parser = level_parser())]
     level: Level,
+    /// Keep the scores of positions apart, in positions.json: of each, or of the places that the task names and all others
+    #[arg(long, value_enum, value_name = "WHICH", conflicts_with_all = ["shard", "per_pair"])]
+    positions: Option<PositionsArgument>,
     /// Score only this part of the pairs, 0/4 to 3/4, for `penjing merge`; `auto`: as Slurm, MPI or torchrun number this
     /// process
     #[arg(long, value_name = "I/N")]
@@ -44,6 +48,12 @@ pub struct Score {
     /// Folder for scores.json and run.json (default: runs/TASK-MODEL)
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy)]
+pub enum PositionsArgument {
+    Each,
+    Named,
 }
 
 pub fn run(command: &Score, json: bool) -> anyhow::Result<Ended> {
@@ -72,6 +82,14 @@ pub fn run(command: &Score, json: bool) -> anyhow::Result<Ended> {
     let provenance = work.provenance(subject, &method, &dataset);
     let depends_on = work.identity(&provenance, &command.scoring, &dataset, command.per_pair)?;
     let depends_on = depends_on.with("level", &command.level.name().into());
+    let spans = command.positions.map(|which| match which {
+        PositionsArgument::Each => Spans::each(&dataset.pairs),
+        PositionsArgument::Named => Spans::named(&dataset.pairs),
+    });
+    let depends_on = depends_on.with("positions", &json!(spans.as_ref().map(|spans| &spans.names)));
+    if spans.is_some() {
+        method.check_positions().map_err(penjing::Error::from)?;
+    }
     let checkpoint = Checkpoint::new(&out, shard, depends_on, &command.long_run);
     let table = graph::Table::new(&work.graph, command.level, work.loaded.model.spec.d_mlp);
     let scored = Scored { work: &work, table, provenance: &provenance, dataset: &dataset, out: &out, shard, json };
@@ -86,6 +104,7 @@ pub fn run(command: &Score, json: bool) -> anyhow::Result<Ended> {
     let problem = Problem {
         level: command.level,
         per_pair: command.per_pair,
+        spans: spans.as_ref(),
         batch_size: command.scoring.batch,
         ..work.problem(&dataset.pairs[part], constants.as_ref())
     };

@@ -6,7 +6,7 @@ use super::work::Work;
 use comfy_table::Table;
 use penjing::circuit::file::Provenance;
 use penjing::circuit::shard_file::{self, ShardScores};
-use penjing::circuit::{pair_scores, scores_file};
+use penjing::circuit::{pair_scores, position_scores, scores_file};
 use penjing::dataset::Dataset;
 use penjing::graph::scores::Scores;
 use penjing::graph::{self, Level};
@@ -50,6 +50,9 @@ impl Scored<'_> {
         let Scored { table, provenance, out, shard, .. } = *self;
         let part = shard.and_then(|shard| shard.range(provenance.pairs).ok()).unwrap_or_default();
         let scores = state.scores(problem).map_err(|error| penjing::Error::from(error.of_pairs_from(part.start)))?;
+        if let Some(spans) = problem.spans {
+            return self.write_positions(&spans.names, state, seconds);
+        }
         let (name, text) = match shard {
             None => ("scores.json".to_owned(), scores_file::to_json(&table, &scores, provenance)),
             Some(of) => {
@@ -66,6 +69,45 @@ impl Scored<'_> {
         let record = serde_json::to_string_pretty(&run_record(provenance, &[("score", seconds)]))? + "\n";
         write(out, &file_name("run", shard, "json"), record.as_bytes())?;
         self.say(&scores, &name, state.pairs, seconds)
+    }
+
+    /// Writes and shows what each position has by itself. With methods that patch, what several have together may be more or
+    /// less than the sum, so there is none.
+    fn write_positions(&self, positions: &[String], state: &State, seconds: f64) -> anyhow::Result<()> {
+        let Scored { table: of, work, provenance, out, json, .. } = *self;
+        let scores = state.scores_of_spans(&of);
+        let text = position_scores::to_json(&of, positions, &scores, provenance).map_err(penjing::Error::from)?;
+        write(out, "positions.json", text.as_bytes())?;
+        let record = serde_json::to_string_pretty(&run_record(provenance, &[("score", seconds)]))? + "\n";
+        write(out, "run.json", record.as_bytes())?;
+        let method = &provenance.method.name;
+        if json {
+            return print_json(&json!({
+                "task": work.task.name,
+                "model": work.loaded.id,
+                "method": method,
+                "level": of.level().name(),
+                "pairs": state.pairs,
+                "positions": positions,
+                "seconds": seconds,
+                "out": out,
+            }));
+        }
+        let of_span = |span| of.cells().into_iter().map(move |cell| (span, cell));
+        let mut all: Vec<(usize, [usize; 2])> = (0..positions.len()).flat_map(of_span).collect();
+        let score = |&(span, cell): &(usize, [usize; 2])| scores[span].values[cell];
+        all.sort_by(|a, b| score(b).abs().total_cmp(&score(a).abs()).then(a.cmp(b)));
+        let mut table = Table::new();
+        table.load_style(comfy_table::presets::NOTHING).set_header([of.level().name(), "position", "score"]);
+        for one in all.iter().take(20) {
+            table.add_row([of.name(one.1), positions[one.0].clone(), format!("{:+.4}", score(one))]);
+        }
+        let (count, plural, path) = (of.count(), of.level().plural(), out.join("positions.json"));
+        print(&format!(
+            "{table}\n\n{count} {plural} at {} positions scored by {method} in {seconds:.1} s: {}",
+            positions.len(),
+            path.display()
+        ))
     }
 
     fn of_shard(&self, shard: Shard, per_pair: bool, sums: ndarray::Array2<f64>) -> ShardScores {

@@ -254,6 +254,14 @@ impl Method {
         }
     }
 
+    /// Refuses what cannot keep the scores of positions apart.
+    ///
+    /// # Errors
+    /// [`ScoreError::Positions`].
+    pub fn check_positions(&self) -> Result<(), ScoreError> {
+        if self.scorer().by_position() { Ok(()) } else { Err(ScoreError::Positions { method: self.name() }) }
+    }
+
     pub(super) fn scorer(&self) -> &dyn Scorer {
         match self {
             Method::Eap => &eap::Eap,

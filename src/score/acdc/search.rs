@@ -36,7 +36,13 @@ impl Loss {
     }
 
     /// Of each pair, from logits and the clean log-probabilities, both `[batch, vocab]`: `[batch]`.
-    pub(in crate::score) fn per_pair(self, kind: MetricKind, logits: &Tensor, batch: &Batch, reference: &Tensor) -> Tensor {
+    pub(in crate::score) fn per_pair(
+        self,
+        kind: MetricKind,
+        logits: &Tensor,
+        batch: &Batch,
+        reference: &Tensor,
+    ) -> Tensor {
         match self {
             Loss::Kl => divergence(reference, &logits.log_softmax(-1, None::<Kind>)),
             Loss::Metric => -metric::per_pair(kind, logits, batch, Some(reference)),
