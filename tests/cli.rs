@@ -210,6 +210,40 @@ fn ablations_are_the_same_in_every_command() {
     }
 }
 
+/// A circuit of nodes holds every edge between its nodes that leads anywhere, and is judged node by node.
+#[test]
+fn circuits_can_be_chosen_by_nodes() {
+    let folder = tempdir().unwrap();
+    let few = ["--level", "node", "--pairs", "24", "--evidence-pairs", "24", "--random-circuits", "5"];
+    let discover = [&["discover", "ioi", "--method", "attribution-patching"], &few[..]].concat();
+    let found = document(folder.path(), &[&discover[..], &["--out", "run"]].concat());
+    let number = |key: &str| found[key].as_f64().unwrap();
+    assert!(number("faithfulness") >= 0.9 && number("random_mean") < 0.5, "{found}");
+    assert!(number("completeness") < 0.2, "{found}");
+    let text = std::fs::read(folder.path().join("run/circuit.json")).unwrap();
+    let circuit = penjing::circuit::file::read(&folder.path().join("run/circuit.json")).unwrap();
+    let graph = &circuit.graph;
+    let nodes = penjing::circuit::nodes::nodes(&circuit.mask);
+    assert!((2..graph.sources() / 2).contains(&nodes.len()), "{nodes:?}");
+    let between = penjing::circuit::nodes::of_nodes(graph, &nodes);
+    assert_eq!(circuit.mask, penjing::circuit::prune::prune(graph, &between));
+    let report = circuit.report.as_ref().unwrap();
+    assert_eq!(report.minimality_of_nodes.iter().map(|cost| cost.node).collect::<Vec<_>>(), nodes);
+    assert!(report.minimality.is_empty());
+    assert_eq!(penjing::circuit::file::to_json(&circuit).unwrap().as_bytes(), text);
+    let evaluate = ["evaluate", "run/circuit.json", "--pairs", "24", "--seed", "0", "--random-circuits", "5"];
+    let measured = document(folder.path(), &evaluate);
+    for key in ["metric_circuit", "faithfulness", "completeness", "random_mean"] {
+        assert_eq!(measured[key], found[key], "{key}");
+    }
+    let exactly = document(folder.path(), &[&discover[..], &["--edges", "4", "--out", "four"]].concat());
+    assert!(exactly["nodes"].as_u64().unwrap() <= 6, "{exactly}"); // with the input and the logits
+    refuses(&folder, &[&discover[..], &["--edges", "21"]].concat(), &["21 nodes", "only 20", "hint: "]);
+    refuses(&folder, &[&discover[..], &["--rank", "greedy"]].concat(), &["--rank greedy", "hint: "]);
+    refuses(&folder, &["discover", "ioi", "--level", "node", "--method", "eap"], &["`eap`", "hint: these do: "]);
+    refuses(&folder, &["discover", "ioi", "--level", "neuron", "--method", "eap-ig"], &["by nodes", "hint: "]);
+}
+
 /// Scores at the places of the task add up to those over all positions.
 #[test]
 fn scores_of_places_are_written_beside_their_names() {

@@ -339,6 +339,7 @@ fn example(graph: Graph, scores: Scores, mask: EdgeMask) -> Circuit {
             accuracy_circuit: 0.98,
             kl: 1e-3,
             minimality,
+            minimality_of_nodes: Vec::new(),
             random: Some(RandomBaseline {
                 circuits: 20,
                 edges: mask.count(),

@@ -4,7 +4,7 @@
 //! file holds no times or paths, so the same command with the same seed writes the same bytes.
 
 use super::EdgeMask;
-use super::report::{EdgeCost, RandomBaseline, Report};
+use super::report::{EdgeCost, NodeCost, RandomBaseline, Report};
 use crate::error::{FileError, Hint};
 use crate::graph::scores::Scores;
 use crate::graph::{Dimensions, Graph, GraphError};
@@ -147,6 +147,9 @@ pub struct ReportV1 {
     #[serde(deserialize_with = "number_or_null")]
     pub kl: f64,
     pub minimality: Vec<EdgeCostV1>,
+    /// Absent for circuits of edges.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub minimality_of_nodes: Vec<NodeCostV1>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub random: Option<RandomBaselineV1>,
 }
@@ -154,6 +157,13 @@ pub struct ReportV1 {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct EdgeCostV1 {
     pub edge: String,
+    #[serde(deserialize_with = "number_or_null")]
+    pub cost: f64,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct NodeCostV1 {
+    pub node: String,
     #[serde(deserialize_with = "number_or_null")]
     pub cost: f64,
 }
@@ -321,6 +331,7 @@ impl CircuitV1 {
 
 impl ReportV1 {
     fn new(graph: &Graph, report: &Report) -> ReportV1 {
+        let of_node = |cost: &NodeCost| NodeCostV1 { node: graph.node(cost.node).to_string(), cost: cost.cost };
         let cost = |cost: &EdgeCost| EdgeCostV1 { edge: graph.name(cost.edge), cost: cost.cost };
         ReportV1 {
             pairs: report.pairs,
@@ -336,6 +347,7 @@ impl ReportV1 {
             accuracy_circuit: report.accuracy_circuit,
             kl: report.kl,
             minimality: report.minimality.iter().map(cost).collect(),
+            minimality_of_nodes: report.minimality_of_nodes.iter().map(of_node).collect(),
             random: report.random.map(|RandomBaseline { circuits, edges, mean, max, min }| RandomBaselineV1 {
                 circuits,
                 edges,
@@ -347,6 +359,10 @@ impl ReportV1 {
     }
 
     fn build(self, graph: &Graph) -> Result<Report, GraphError> {
+        let of_node = |cost: NodeCostV1| {
+            let node = graph.source(cost.node.parse()?).ok_or(GraphError::BadNode(cost.node))?;
+            Ok(NodeCost { node, cost: cost.cost })
+        };
         let cost = |cost: EdgeCostV1| Ok(EdgeCost { edge: graph.parse_edge(&cost.edge)?, cost: cost.cost });
         Ok(Report {
             pairs: self.pairs,
@@ -362,6 +378,11 @@ impl ReportV1 {
             accuracy_circuit: self.accuracy_circuit,
             kl: self.kl,
             minimality: self.minimality.into_iter().map(cost).collect::<Result<_, GraphError>>()?,
+            minimality_of_nodes: self
+                .minimality_of_nodes
+                .into_iter()
+                .map(of_node)
+                .collect::<Result<_, GraphError>>()?,
             random: self.random.map(|RandomBaselineV1 { circuits, edges, mean, max, min }| RandomBaseline {
                 circuits,
                 edges,

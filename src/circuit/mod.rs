@@ -7,6 +7,7 @@
 pub mod eap_json;
 pub mod file;
 pub mod merge;
+pub mod nodes;
 pub mod pair_scores;
 pub mod position_scores;
 pub mod prune;

@@ -1,6 +1,6 @@
 //! What evaluation found about a circuit, as plain numbers. Measured on pairs that were not used for scoring.
 
-use crate::graph::Edge;
+use crate::graph::{Edge, Source};
 
 #[derive(Clone, PartialEq, Debug)]
 pub struct Report {
@@ -24,7 +24,10 @@ pub struct Report {
     pub accuracy_circuit: f64,
     /// Kullback-Leibler divergence (nats) from the model's distribution to the circuit's.
     pub kl: f64,
+    /// Of each edge, for a circuit of edges.
     pub minimality: Vec<EdgeCost>,
+    /// Of each node but the input, for a circuit of nodes.
+    pub minimality_of_nodes: Vec<NodeCost>,
     pub random: Option<RandomBaseline>,
 }
 
@@ -33,6 +36,14 @@ pub struct Report {
 pub struct EdgeCost {
     pub edge: Edge,
     /// Faithfulness of the circuit minus faithfulness without the edge.
+    pub cost: f64,
+}
+
+/// What removing one node of the circuit costs.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct NodeCost {
+    pub node: Source,
+    /// Faithfulness of the circuit minus faithfulness without the edges that leave the node.
     pub cost: f64,
 }
 

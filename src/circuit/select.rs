@@ -65,6 +65,8 @@ pub enum SelectError {
     NoEdges,
     #[error("{asked} edges were asked for, but the model has only {available}")]
     TooManyEdges { asked: usize, available: usize },
+    #[error("{asked} nodes were asked for, but the model has only {available} beside its input")]
+    TooManyNodes { asked: usize, available: usize },
 }
 
 impl Hint for SelectError {
@@ -72,6 +74,7 @@ impl Hint for SelectError {
         Some(match self {
             SelectError::NoEdges => "ask for at least one edge; most circuits need dozens".into(),
             SelectError::TooManyEdges { available, .. } => format!("ask for at most {available} edges"),
+            SelectError::TooManyNodes { available, .. } => format!("ask for at most {available} nodes"),
         })
     }
 }

@@ -1,8 +1,9 @@
 //! `penjing discover`: score, select, prove, draw.
 
 use super::Ended;
+use super::evaluate::LEVEL;
 use super::long_run::{Checkpoint, LongRun};
-use super::options::{Scoring, Subject};
+use super::options::{Scoring, Subject, level_parser};
 use super::progress::Progress;
 use super::record::run_record;
 use super::resources::Resources;
@@ -11,6 +12,7 @@ use super::work::{Work, note_if_halved, warn_if_poor};
 use clap::Args;
 use penjing::circuit::file::{self, Circuit, Options, SelectionRecord};
 use penjing::circuit::{scores_file, select};
+use penjing::discover::parts::{self, Parts};
 use penjing::discover::{self, Goal, MARGIN, Ranking};
 use penjing::eval::{Evidence, evidence};
 use penjing::graph::Level;
@@ -34,7 +36,10 @@ pub struct Discover {
     /// Find the smallest circuit that is this faithful (default: 0.9)
     #[arg(long, value_name = "F", conflicts_with_all = ["edges", "threshold"])]
     faithfulness: Option<f64>,
-    /// Take this many edges instead
+    /// What the circuit is chosen by: edges, or nodes with all edges between them
+    #[arg(long, default_value = "edge", value_parser = level_parser())]
+    level: Level,
+    /// Take this many edges instead (nodes beside the input, with --level node)
     #[arg(long, value_name = "N", conflicts_with = "threshold")]
     edges: Option<usize>,
     /// Take every edge with at least this |score| instead
@@ -71,11 +76,22 @@ impl Discover {
     /// What ends the selection; a search that decides for itself which edges stay leaves nothing to select.
     fn goal(&self, method: &Method) -> anyhow::Result<Goal> {
         let usage = |message: String, hint: &str| Usage { message, hint: hint.to_owned() };
+        if self.level == Level::Neuron {
+            return Err(usage(
+                "circuits are chosen by edges or by nodes".into(),
+                "`penjing score --level neuron` scores neurons",
+            )
+            .into());
+        }
+        if self.level == Level::Node && matches!(self.rank, RankArgument::Greedy) {
+            let message = "--rank greedy follows edges, so it ranks no nodes".to_owned();
+            return Err(usage(message, "take --rank absolute or signed").into());
+        }
         if self.evidence_pairs == 0 {
             return Err(usage("--evidence-pairs 0 leaves nothing to prove on".into(), "take 50 or more").into());
         }
         Ok(match (self.edges, self.threshold) {
-            (Some(edges), _) => Goal::Edges(edges),
+            (Some(size), _) => Goal::Size(size),
             (_, Some(threshold)) if threshold.is_finite() && threshold > 0.0 => Goal::Threshold(threshold),
             (_, Some(threshold)) => {
                 let message = format!("--threshold {threshold} is not a positive number");
@@ -123,9 +139,13 @@ impl Discover {
                 options.insert("margin_standard_errors".into(), json!(MARGIN));
                 "faithfulness"
             }
-            Goal::Edges(edges) => {
-                options.insert("edges".into(), json!(edges));
+            Goal::Size(size) if self.level == Level::Edge => {
+                options.insert("edges".into(), json!(size));
                 "edges"
+            }
+            Goal::Size(size) => {
+                options.insert("nodes".into(), json!(size));
+                "nodes"
             }
             Goal::Sparsity(sparsity) => {
                 options.insert("sparsity".into(), json!(sparsity));
@@ -136,6 +156,9 @@ impl Discover {
                 "threshold"
             }
         };
+        if self.level != Level::Edge {
+            options.insert(LEVEL.into(), json!(self.level.name()));
+        }
         options.insert("rank".into(), json!(self.ranking(method).name()));
         options.insert("refine".into(), json!(!self.no_refine));
         options.insert("ranked".into(), json!(ranked));
@@ -148,17 +171,17 @@ pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
     let start = Instant::now();
     let method = command.scoring.method(subject.seed)?;
     let goal = command.goal(&method)?;
-    method.check_level(Level::Edge).map_err(penjing::Error::from)?;
+    method.check_level(command.level).map_err(penjing::Error::from)?;
     method.check_ablation(subject.ablation).map_err(penjing::Error::from)?;
     let work = Work::load(subject, &command.resources)?;
     let Work { task, loaded, graph, .. } = &work;
     let size = match goal {
-        Goal::Edges(edges) => Some(edges),
+        Goal::Size(size) => Some(size),
         Goal::Sparsity(sparsity) => Some(select::edges_left(graph, sparsity)),
         Goal::Threshold(_) | Goal::Faithfulness(_) => None,
     };
-    if let Some(edges) = size {
-        select::check_size(graph, edges).map_err(penjing::Error::from)?;
+    if let Some(size) = size {
+        parts::check_size(command.level, graph, size).map_err(penjing::Error::from)?;
     }
     let out = command.out.clone().unwrap_or_else(|| subject.default_out(&task.name, &loaded.id));
     make_folder(&out)?;
@@ -168,18 +191,22 @@ pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
     let fresh_pairs = work.pairs(Split::Test, command.evidence_pairs, subject.seed, corruption)?;
     let mut provenance = work.provenance(subject, &method, &scoring_pairs);
     let depends_on = work.identity(&provenance, &command.scoring, &scoring_pairs, false)?;
+    let depends_on = depends_on.with("level", &command.level.name().into());
     let checkpoint = Checkpoint::new(&out, None, depends_on, &command.long_run);
-    let constants = work.constants(subject.ablation, Level::Edge, &scoring_pairs.pairs)?;
+    let constants = work.constants(subject.ablation, command.level, &scoring_pairs.pairs)?;
     let constants = constants.as_ref();
-    let problem = Problem { batch_size: command.scoring.batch, ..work.problem(&scoring_pairs.pairs, constants) };
+    let level = command.level;
+    let problem = Problem { level, batch_size: command.scoring.batch, ..work.problem(&scoring_pairs.pairs, constants) };
     let (state, scoring_seconds) = work.score(&problem, &method, &checkpoint)?;
     let scores = state.scores(&problem).map_err(penjing::Error::from)?;
+    let at_edges = if level == Level::Edge { scores.clone() } else { parts::at_edges(graph, &scores) };
+    let choice = Parts { graph, scores: &at_edges, level };
 
     let select_start = Instant::now();
     let bench = work.bench("selecting", &problem)?;
     let progress = Progress::text("selecting");
     let selected =
-        discover::discover(graph, &scores, &bench, goal, command.ranking(&method), !command.no_refine, &mut |text| {
+        discover::discover(&choice, &bench, goal, command.ranking(&method), !command.no_refine, &mut |text| {
             progress.say(text);
         })
         .map_err(penjing::Error::from)?;
@@ -194,6 +221,7 @@ pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
     let question = Evidence {
         bench: &fresh,
         graph,
+        level,
         metric: task.metric.name(),
         seed: subject.seed,
         random_circuits: command.random_circuits,
@@ -215,7 +243,8 @@ pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
             report.faithfulness
         ),
     };
-    let circuit = Circuit { provenance, graph: graph.clone(), mask: selected.circuit, scores, report: Some(report) };
+    let circuit =
+        Circuit { provenance, graph: graph.clone(), mask: selected.circuit, scores: at_edges, report: Some(report) };
     let seconds = start.elapsed().as_secs_f64();
     let record = run_record(
         &circuit.provenance,

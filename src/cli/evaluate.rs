@@ -10,8 +10,9 @@ use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use penjing::ablation::Ablation;
 use penjing::circuit::file::{self, Circuit, Provenance};
-use penjing::circuit::report::Report;
+use penjing::circuit::report::{EdgeCost, NodeCost, Report};
 use penjing::eval::{Evidence, evidence};
+use penjing::graph::Level;
 use penjing::score::acdc;
 use penjing::task::Split;
 use serde_json::{Value, json};
@@ -91,6 +92,7 @@ pub fn run(command: &Evaluate, as_json: bool) -> anyhow::Result<Ended> {
     let question = Evidence {
         bench: &bench,
         graph: &work.graph,
+        level: level_of(&circuit),
         metric: work.task.metric.name(),
         seed: command.seed,
         random_circuits: command.random_circuits,
@@ -108,6 +110,16 @@ pub fn run(command: &Evaluate, as_json: bool) -> anyhow::Result<Ended> {
         print(&table(&circuit, &report))?
     }
     Ok(Ended::Done)
+}
+
+/// Where a circuit's selection records what it was chosen by, if not by edges.
+pub const LEVEL: &str = "level";
+
+/// What a circuit was chosen by.
+fn level_of(circuit: &Circuit) -> Level {
+    let selection = circuit.provenance.selection.as_ref();
+    let level = selection.and_then(|selection| selection.options.get(LEVEL)).and_then(Value::as_str);
+    level.and_then(Level::parse).unwrap_or_default()
 }
 
 /// The numbers of a circuit by the names that `--json` promises.
@@ -189,17 +201,24 @@ pub fn table(circuit: &Circuit, report: &Report) -> String {
         );
     }
     let mut edges = Table::new();
-    edges.load_style(presets::NOTHING).set_header(["edge", "score", "cost of removal"]);
+    edges.load_style(presets::NOTHING).set_header([level_of(circuit).name(), "score", "cost of removal"]);
     for column in [1, 2] {
         if let Some(column) = edges.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    let mut costs = report.minimality.clone();
-    costs.sort_by(|a, b| b.cost.total_cmp(&a.cost).then(a.edge.cmp(&b.edge)));
+    let of_edge = |cost: &EdgeCost| (graph.name(cost.edge), scores.get(cost.edge), cost.cost);
+    let of_node = |cost: &NodeCost| {
+        // A node's score stands at every edge that leaves it, and every node feeds the logits.
+        let score = scores.values.row(cost.node.0).last().copied().unwrap_or_default();
+        (graph.node(cost.node).to_string(), score, cost.cost)
+    };
+    let mut costs: Vec<(String, f32, f64)> =
+        report.minimality.iter().map(of_edge).chain(report.minimality_of_nodes.iter().map(of_node)).collect();
+    costs.sort_by(|a, b| b.2.total_cmp(&a.2));
     let shown = 100;
-    for cost in costs.iter().take(shown) {
-        edges.add_row([graph.name(cost.edge), format!("{:+.4}", scores.get(cost.edge)), format!("{:+.4}", cost.cost)]);
+    for (name, score, cost) in costs.iter().take(shown) {
+        edges.add_row([name.clone(), format!("{score:+.4}"), format!("{cost:+.4}")]);
     }
     let more = match costs.len().saturating_sub(shown) {
         0 => String::new(),

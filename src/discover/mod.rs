@@ -3,17 +3,20 @@
 //! Selection by itself never calls the model and evaluation never changes a circuit; this module is where the two meet.
 
 pub mod minimise;
+pub mod parts;
 pub mod search;
 
 use crate::circuit::EdgeMask;
+use crate::circuit::nodes::size;
 use crate::circuit::prune::prune;
 use crate::circuit::select::{self, Rank, SelectError};
 use crate::error::Hint;
 use crate::eval::Bench;
 use crate::eval::bench::mean;
 use crate::eval::bootstrap::faithfulness;
-use crate::graph::Graph;
 use crate::graph::scores::Scores;
+use crate::graph::{Graph, Level};
+use parts::Parts;
 
 /// How edges are ranked when a number of them is taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,11 +56,11 @@ impl Ranking {
 pub enum Goal {
     /// The smallest circuit that is at least this faithful.
     Faithfulness(f64),
-    /// This many edges.
-    Edges(usize),
+    /// This many edges or nodes.
+    Size(usize),
     /// This share of all edges gone.
     Sparsity(f64),
-    /// Every edge whose |score| (score, if ranked by sign) is at least this.
+    /// Every edge or node whose |score| (score, if ranked by sign) is at least this.
     Threshold(f64),
 }
 
@@ -68,8 +71,8 @@ pub enum DiscoverError {
     NoEffect { change: f64 },
     #[error("no circuit of any size reaches faithfulness {target}")]
     OutOfReach { target: f64 },
-    #[error("no edge has a score of at least {threshold}")]
-    NothingAbove { threshold: f64, largest: f32 },
+    #[error("no {level} has a score of at least {threshold}")]
+    NothingAbove { level: Level, threshold: f64, largest: f32 },
     #[error("the selected edges hold no path from the input to the logits")]
     Empty { ranking: Ranking },
     #[error(transparent)]
@@ -105,38 +108,34 @@ pub struct Selected {
 /// # Errors
 /// [`DiscoverError`] where the goal cannot be met.
 pub fn discover(
-    graph: &Graph,
-    scores: &Scores,
+    parts: &Parts,
     bench: &Bench,
     goal: Goal,
     ranking: Ranking,
     refine: bool,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Selected, DiscoverError> {
-    let of_size = |edges: usize| -> Result<Selected, SelectError> {
-        let ranked = if refine { search::fill(graph, scores, ranking, edges)? } else { edges };
-        Ok(Selected { circuit: prune(graph, &ranking.take(graph, scores, ranked)?), ranked })
+    let (graph, level) = (parts.graph, parts.level);
+    let of_size = |size: usize| -> Result<Selected, SelectError> {
+        let ranked = if refine { parts.fill(ranking, size)? } else { size };
+        Ok(Selected { circuit: prune(graph, &parts.take(ranking, ranked)?), ranked })
     };
     let selected = match goal {
-        Goal::Edges(edges) => of_size(edges)?,
+        Goal::Size(size) => of_size(size)?,
         Goal::Sparsity(sparsity) => of_size(select::edges_left(graph, sparsity))?,
         Goal::Threshold(threshold) => {
-            let rank = if ranking == Ranking::Signed { Rank::Signed } else { Rank::Absolute };
-            let mask = select::threshold(graph, scores, threshold as f32, rank);
+            let mask = parts.threshold(ranking, threshold as f32);
             if mask.count() == 0 {
-                let largest = scores.values.iter().fold(0f32, |largest, score| largest.max(score.abs()));
-                return Err(DiscoverError::NothingAbove { threshold, largest });
+                let largest = parts.scores.values.iter().fold(0f32, |largest, score| largest.max(score.abs()));
+                return Err(DiscoverError::NothingAbove { level, threshold, largest });
             }
-            Selected { ranked: mask.count(), circuit: prune(graph, &mask) }
+            Selected { ranked: size(level, &mask), circuit: prune(graph, &mask) }
         }
         Goal::Faithfulness(target) => {
             let judge = Judge::new(bench, target)?;
-            let found = search::smallest(graph, scores, ranking, &judge, progress)?;
-            let circuit = if refine {
-                minimise::minimise(graph, scores, &found.circuit, &judge, progress)
-            } else {
-                found.circuit
-            };
+            let found = search::smallest(parts, ranking, &judge, progress)?;
+            let circuit =
+                if refine { minimise::minimise(parts, &found.circuit, &judge, progress) } else { found.circuit };
             Selected { circuit, ranked: found.ranked }
         }
     };

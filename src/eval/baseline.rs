@@ -4,11 +4,21 @@
 //! every edge can influence the output: a harder baseline than edges drawn from the whole graph, most of which hang loose.
 
 use crate::circuit::EdgeMask;
+use crate::circuit::nodes::of_nodes;
 use crate::circuit::select::{SelectError, greedy};
-use crate::graph::Graph;
 use crate::graph::scores::Scores;
+use crate::graph::{Graph, Source};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+
+/// A random circuit of so many nodes, and the input.
+pub fn random_nodes(graph: &Graph, count: usize, seed: u64) -> EdgeMask {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut all: Vec<(u64, Source)> = (1..graph.sources()).map(|source| (random.next_u64(), Source(source))).collect();
+    all.sort_unstable();
+    let chosen: Vec<Source> = all.into_iter().take(count).map(|(_, source)| source).collect();
+    of_nodes(graph, &chosen)
+}
 
 /// A random connected circuit of `edges` edges.
 ///
