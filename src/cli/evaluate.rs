@@ -185,7 +185,10 @@ pub fn table(circuit: &Circuit, report: &Report) -> String {
     );
     row("ablation", provenance.ablation.clone());
     row("faithfulness", format!("{:.3}  [{low:.3}, {high:.3}]", report.faithfulness));
-    row("completeness", format!("{:.3}  (faithfulness of all other edges)", report.completeness));
+    row(
+        "completeness",
+        format!("{:.3}  (faithfulness of all other {})", report.completeness, level_of(circuit).plural()),
+    );
     row(
         "accuracy",
         format!(
