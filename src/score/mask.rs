@@ -14,7 +14,8 @@
 //! Cost: a forward and a backward with split heads over one batch for each step, whatever the number of edges. Memory for
 //! each token and layer is some 8 · heads · d_model numbers, since all split inputs are alive at the backward.
 //! Not for: a quick look (hundreds of steps), or more than one size of circuit: the gates are learned for one sparsity, and
-//! edges far from its cut are in no particular order.
+//! edges far from its cut are in no particular order. Where t leaves too few edges for the task, the circuit varies much with
+//! the seed.
 
 use super::Problem;
 use super::acdc::Loss;
