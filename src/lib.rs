@@ -12,7 +12,7 @@
 //! 3. [`model`] is one forward pass with named [`model::site::Site`]s; a [`model::tap::Tap`] reads and writes them,
 //!    and [`intervene`] turns the written edit grammar into taps.
 //! 4. [`graph`] is the model seen as sources, destination slots and edges.
-//! 5. [`score`] gives every edge a number; [`measure`] runs the pairs for it and for evaluation.
+//! 5. [`score`] gives every edge (or node, or neuron) a number; [`measure`] runs the pairs for it and for evaluation.
 //! 6. [`circuit`] selects and prunes edges.
 //! 7. [`eval`] runs a circuit and measures how faithful, complete and minimal it is.
 //! 8. [`render`] writes DOT and SVG.

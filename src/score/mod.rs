@@ -1,4 +1,4 @@
-//! Methods that give every edge of the graph a number: positive where the edge helps the task.
+//! Methods that give every edge of the graph, or every node or neuron, a number: positive where it helps the task.
 //!
 //! A method maps (model, graph, pairs, options) to [`Scores`] and nothing else. Scores are means over pairs.
 //!
