@@ -185,8 +185,8 @@ fn ablations_are_the_same_in_every_command() {
     let folder = tempdir().unwrap();
     let folder = folder.path();
     let task = ["ioi", "--model", "toy-2l", "--pairs", "16", "--ablation", "mean"];
-    let discover = [&["discover"], &task[..], &["--edges", "30", "--evidence-pairs", "16", "--out", "found"]].concat();
-    let found = document(folder, &discover);
+    let discover = [&["discover"], &task[..], &["--edges", "30", "--evidence-pairs", "16"]].concat();
+    let found = document(folder, &[&discover[..], &["--out", "found"]].concat());
     assert_eq!(found["ablation"], "mean");
     let evaluate = ["evaluate", "found/circuit.json", "--pairs", "16", "--seed", "0"];
     let measured = document(folder, &evaluate);
@@ -195,6 +195,10 @@ fn ablations_are_the_same_in_every_command() {
         assert_eq!(measured[number], found[number], "{number}");
         assert_ne!(zero[number], found[number], "{number}");
     }
+    let other = [&discover[..], &["--corruption", "third-name", "--out", "other"]].concat();
+    let found_elsewhere = document(folder, &other);
+    let elsewhere = ["evaluate", "other/circuit.json", "--corruption", "third-name", "--pairs", "16", "--seed", "0"];
+    assert_eq!(document(folder, &elsewhere)["metric_ablated"], found_elsewhere["metric_ablated"]);
     let scores = |out: &str| -> Value {
         serde_json::from_slice(&std::fs::read(folder.join(out).join("scores.json")).unwrap()).unwrap()
     };
@@ -297,6 +301,12 @@ fn bad_usage_is_refused_with_a_hint() {
     refuses(&folder, &["score", "ioi", "--method", "acdc", "--shard", "0/2"], &["acdc", "together", "hint: "]);
     refuses(&folder, &["score", "ioi", "--method", "acdc", "--per-pair"], &["acdc", "together", "hint: "]);
     refuses(&folder, &discover(&["--ablation", "means"]), &["'means'", "mean-positional", "'mean'"]);
+    refuses(&folder, &discover(&["--ablation", "mean", "--memory", "1MB"]), &["this needs", "hint: "]);
+    refuses(
+        &folder,
+        &discover(&["--level", "node", "--method", "atp-star", "--ablation", "optimal"]),
+        &["`optimal`", "hint: take --ablation mean"],
+    );
     let both = ["--ablation", "zero", "--method", "clean-corrupted"];
     refuses(&folder, &discover(&both), &["`clean-corrupted`", "`zero`", "hint: these do: eap, eap-ig, "]);
     refuses(&folder, &discover(&["--pairs", "0"]), &["--pairs 0", "hint: "]);

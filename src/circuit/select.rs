@@ -25,7 +25,8 @@ pub enum Rank {
 }
 
 impl Rank {
-    fn key(self, score: f32) -> Key {
+    /// What sorts as the scores do, with what is no number last.
+    pub(crate) fn key(self, score: f32) -> Key {
         Key(match self {
             _ if score.is_nan() => f32::NEG_INFINITY,
             Rank::Absolute => score.abs(),
@@ -35,9 +36,16 @@ impl Rank {
     }
 }
 
+impl Rank {
+    /// Whether a score (or its size) is at least `least`; never where that is not a number.
+    pub(crate) fn reaches(self, score: f32, least: f32) -> bool {
+        self.key(score).0 >= least
+    }
+}
+
 /// A score that can be sorted by.
 #[derive(Clone, Copy, Debug)]
-struct Key(f32);
+pub(crate) struct Key(f32);
 
 impl Ord for Key {
     fn cmp(&self, other: &Key) -> std::cmp::Ordering {
@@ -94,7 +102,7 @@ pub fn top_n(graph: &Graph, scores: &Scores, n: usize, rank: Rank) -> Result<Edg
 /// Every edge whose score (or its size, with [`Rank::Absolute`]) is at least `least`. May be empty, and is when
 /// `least` is not a number.
 pub fn threshold(graph: &Graph, scores: &Scores, least: f32, rank: Rank) -> EdgeMask {
-    let reaches = |edge: &Edge| rank.key(scores.get(*edge)).0 >= least;
+    let reaches = |edge: &Edge| rank.reaches(scores.get(*edge), least);
     EdgeMask::of(graph, graph.edges().iter().copied().filter(reaches))
 }
 

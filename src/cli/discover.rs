@@ -171,8 +171,7 @@ pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
     let start = Instant::now();
     let method = command.scoring.method(subject.seed)?;
     let goal = command.goal(&method)?;
-    method.check_level(command.level).map_err(penjing::Error::from)?;
-    method.check_ablation(subject.ablation).map_err(penjing::Error::from)?;
+    method.check_level(command.level, subject.ablation).map_err(penjing::Error::from)?;
     let work = Work::load(subject, &command.resources)?;
     let Work { task, loaded, graph, .. } = &work;
     let size = match goal {

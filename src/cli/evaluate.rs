@@ -83,8 +83,13 @@ pub fn run(command: &Evaluate, as_json: bool) -> anyhow::Result<Ended> {
     let constants = match ablation {
         Ablation::Counterfactual => None,
         _ => {
-            let Provenance { pairs, seed, .. } = circuit.provenance;
-            let found_on = work.pairs(Split::Train, pairs.max(1), seed, command.corruption.as_deref())?;
+            let Provenance { task, pairs, seed, .. } = &circuit.provenance;
+            let draw = |corruption: Option<&str>| work.pairs(Split::Train, (*pairs).max(1), *seed, corruption);
+            // Where several corruptions were drawn from, none was asked for.
+            let found_on = match draw(Some(task.corruption.as_str())) {
+                Ok(found_on) if task.name == work.task.name => found_on,
+                _ => draw(command.corruption.as_deref())?,
+            };
             work.constants(ablation, penjing::graph::Level::Edge, &found_on.pairs)?
         }
     };

@@ -10,7 +10,6 @@ use super::term::{make_folder, note, print, print_json};
 use super::work::Work;
 use clap::Args;
 use comfy_table::Table;
-use penjing::ablation::Ablation;
 use penjing::graph::{self, Level};
 use penjing::score::method::Listing;
 use penjing::score::{METHODS, Method, Problem, ScoreError, Settings};
@@ -61,12 +60,7 @@ pub fn run(command: &Score, json: bool) -> anyhow::Result<Ended> {
         return list(json);
     };
     let method = command.scoring.method(subject.seed)?;
-    method.check_level(command.level).map_err(penjing::Error::from)?;
-    method.check_ablation(subject.ablation).map_err(penjing::Error::from)?;
-    if command.level != Level::Edge && subject.ablation == Ablation::Optimal {
-        // Before constants are fitted for nothing.
-        return Err(penjing::Error::from(ScoreError::OptimalUnits { level: command.level }).into());
-    }
+    method.check_level(command.level, subject.ablation).map_err(penjing::Error::from)?;
     let shard = command.shard.as_deref().map(shard::parse).transpose()?;
     let work = Work::load(subject, &command.resources)?;
     let out = command.out.clone().unwrap_or_else(|| subject.default_out(&work.task.name, &work.loaded.id));

@@ -38,6 +38,14 @@ impl Ranking {
         }
     }
 
+    /// What makes a part better where parts are taken for themselves.
+    fn rank(self) -> Rank {
+        match self {
+            Ranking::Signed => Rank::Signed,
+            Ranking::Absolute | Ranking::Greedy => Rank::Absolute,
+        }
+    }
+
     /// The first `edges` edges of the ranking, with dead ends.
     ///
     /// # Errors

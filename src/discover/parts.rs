@@ -6,7 +6,7 @@ use super::Ranking;
 use crate::circuit::EdgeMask;
 use crate::circuit::nodes::{nodes, of_nodes, size};
 use crate::circuit::prune::prune;
-use crate::circuit::select::{self, Rank, SelectError};
+use crate::circuit::select::{self, SelectError};
 use crate::graph::scores::Scores;
 use crate::graph::{Edge, Graph, Level, Source};
 use std::cmp::Reverse;
@@ -53,25 +53,19 @@ impl Parts<'_> {
         }
         check_size(self.level, self.graph, count)?;
         let mut all: Vec<Source> = (1..self.graph.sources()).map(Source).collect();
-        let key = |&node: &Source| match ranking {
-            Ranking::Signed => ordered(self.score_of(node)),
-            Ranking::Absolute | Ranking::Greedy => ordered(self.score_of(node).abs()),
-        };
-        all.sort_by_key(|node| Reverse(key(node)));
+        let rank = ranking.rank();
+        all.sort_by_key(|&node| Reverse(rank.key(self.score_of(node))));
         all.truncate(count);
         Ok(of_nodes(self.graph, &all))
     }
 
     /// Every part whose |score| (score, if ranked by sign) is at least `least`.
     pub fn threshold(&self, ranking: Ranking, least: f32) -> EdgeMask {
-        let rank = if ranking == Ranking::Signed { Rank::Signed } else { Rank::Absolute };
+        let rank = ranking.rank();
         if self.level == Level::Edge {
             return select::threshold(self.graph, self.scores, least, rank);
         }
-        let reaches = |node: &Source| match rank {
-            Rank::Signed => self.score_of(*node) >= least,
-            Rank::Absolute => self.score_of(*node).abs() >= least,
-        };
+        let reaches = |node: &Source| rank.reaches(self.score_of(*node), least);
         let chosen: Vec<Source> = (1..self.graph.sources()).map(Source).filter(reaches).collect();
         if chosen.is_empty() { EdgeMask::empty(self.graph) } else { of_nodes(self.graph, &chosen) }
     }
@@ -123,10 +117,4 @@ pub fn check_size(level: Level, graph: &Graph, count: usize) -> Result<(), Selec
             _ => Ok(()),
         },
     }
-}
-
-/// A number that sorts as the score does, with what is no number last.
-fn ordered(score: f32) -> i32 {
-    let bits = if score.is_nan() { f32::NEG_INFINITY } else { score + 0.0 }.to_bits().cast_signed();
-    bits ^ ((bits >> 31).cast_unsigned() >> 1).cast_signed()
 }

@@ -51,7 +51,7 @@ impl Constants {
         memory: usize,
         progress: &mut dyn FnMut(f64),
     ) -> Result<Option<Constants>, MemoryError> {
-        let means = || Means::of(level, model, dimensions, pairs);
+        let means = || Means::of(level, model, dimensions, pairs, memory);
         Ok(match ablation {
             Ablation::Counterfactual => None,
             Ablation::Zero => Some(Constants::zero(level, model)),
@@ -176,9 +176,16 @@ fn parts(of: &Activations) -> Parts {
 }
 
 impl Means {
-    fn of(level: Level, model: &Model, dimensions: Dimensions, pairs: &[TokenPair]) -> Result<Means, MemoryError> {
+    fn of(
+        level: Level,
+        model: &Model,
+        dimensions: Dimensions,
+        pairs: &[TokenPair],
+        memory: usize,
+    ) -> Result<Means, MemoryError> {
         let longest = pairs.iter().map(TokenPair::len).max().unwrap_or(0) as i64;
-        let at_once = Sizes::new(model, dimensions, pairs, Prefix::Recomputed).most_pairs(model.device);
+        let sizes = Sizes { level, ..Sizes::new(model, dimensions, pairs, Prefix::Recomputed) };
+        let at_once = sizes.pairs_recorded(pairs.len(), memory, model.device)?;
         let counts = Tensor::zeros([longest], (Kind::Double, model.device)); // [pos]
         let mut means = Means { kind: model.kind(), counts, sums: Parts::default() };
         halving(

@@ -203,6 +203,19 @@ impl<'a> Sizes<'a> {
         self.bytes(kept + circuits + widened_block.max(widened_head))
     }
 
+    /// How many of so many pairs are recorded at once, in one pass without gradients, within `limit` bytes.
+    ///
+    /// # Errors
+    /// [`MemoryError::Limit`] when a single pair takes more.
+    pub(crate) fn pairs_recorded(&self, pairs: usize, limit: usize, device: Device) -> Result<usize, MemoryError> {
+        let of_pair = self.length * (self.recorded() + self.graph()) + 2 * self.spec.vocab_out;
+        let [widened_block, widened_head] = self.widened_matrices();
+        // The sums, in twice the width.
+        let sums = 2 * self.length * self.recorded();
+        let peak = |at_once: usize| self.bytes(at_once * of_pair + sums + widened_block.max(widened_head));
+        Ok(halve_until_it_fits(self.most_pairs(device).min(pairs).max(1), false, limit, peak)?.pairs)
+    }
+
     /// How many pairs optimal constants are fitted on at once: as many as keep the graphs of all heads of a layer within
     /// 1 GiB, and all of it within `limit` bytes.
     ///

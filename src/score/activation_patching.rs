@@ -15,7 +15,6 @@ use super::units::{Part, parts};
 use crate::graph::{Graph, Level};
 use crate::measure::memory::{Needs, rows_side_by_side};
 use crate::model::site::Site;
-use crate::model::spec::Layer;
 use crate::model::tap::Tap;
 use crate::model::{Pass, Start};
 use ndarray::Array2;
@@ -84,11 +83,12 @@ impl Scorer for ActivationPatching {
                 first: (chunk.start - part.rows.start) as i64,
                 copies,
                 with: part.carried(run, &ablated),
-                mask: masks[*span].as_ref().map(|mask| mask.unsqueeze(-1)),
+                mask: masks[*span].as_ref().map(Tensor::shallow_clone),
             };
             let past = run.past.map(|past| past.repeat(copies));
             let tokens = batch.clean.repeat([copies, 1]); // [unit · batch, pos]
-            let start = match layer_of(part.site) {
+            // From its layer on a run with a site patched differs from the clean one.
+            let start = match part.site.layer() {
                 None => Start::Tokens(&tokens),
                 Some(layer) => Start::Residual { layer, value: clean.before_attention[layer.0].repeat([copies, 1, 1]) },
             };
@@ -99,15 +99,6 @@ impl Scorer for ActivationPatching {
                 sums[[row, *span]] = (&whole - without).sum(Kind::Double).double_value(&[]);
             }
         })
-    }
-}
-
-/// The layer from which on a run with a site patched differs from the clean one; none: from the embedding on.
-fn layer_of(site: Site) -> Option<Layer> {
-    match site {
-        Site::Z(layer) | Site::MlpOut(layer) | Site::MlpPost(layer) => Some(layer),
-        Site::Projection(layer, _) | Site::PerQueryHead(layer, _) => Some(layer),
-        _ => None,
     }
 }
 
@@ -135,7 +126,7 @@ impl Tap for Patch {
             let mut place = apart.get(copy).select(2, self.first + copy); // [batch, pos, size]
             let with = with.select(2, self.first + copy); // [batch, pos, size]
             let with = match &self.mask {
-                Some(mask) => &place + (with - &place) * mask.view([batch, pos, 1]),
+                Some(mask) => &place + (with - &place) * mask,
                 None => with,
             };
             place.copy_(&with);

@@ -89,8 +89,8 @@ impl Scorer for Options {
         let Differences::Units(differences) = Differences::new(run, &clean, &ablated) else {
             return Ok(run.zeros());
         };
-        let parts = parts(run);
-        let shifts = if self.qk_fix { Shift::all(run, &parts, &clean, &ablated) } else { Vec::new() };
+        let (parts, masks) = (parts(run), run.masks());
+        let shifts = if self.qk_fix { Shift::all(run, &parts, &masks, &clean, &ablated) } else { Vec::new() };
         let entering = entering_as_recorded(run, &clean);
         let layers = run.problem.model.spec.layers;
         let dropped: Vec<Option<Layer>> =
@@ -103,16 +103,12 @@ impl Scorer for Options {
             // A unit's own layer leaves it nothing when it is dropped.
             let gone = |part: &Part| dropped[step].is_some() && part.site.layer() == dropped[step];
             for part in parts.iter().filter(|part| !gone(part)) {
-                for span in 0..run.spans() {
+                for (span, mask) in masks.iter().enumerate() {
                     let of_pairs = match shifts.iter().find(|shift| shift.site == part.site && shift.span == span) {
                         Some(shift) => shift.effect(run, part, pass), // [batch, unit]
                         None => {
                             let product = part.product(&part.carried(run, &differences), &pass.at(part.site));
-                            let product = match &run.masks()[span] {
-                                Some(mask) => product * mask,
-                                None => product,
-                            }; // [batch, pos, unit]
-                            product.sum_dim_intlist(1, false, None::<Kind>) // [batch, unit]
+                            Run::masked(&product, mask.as_ref()).sum_dim_intlist(1, false, None::<Kind>) // [batch, unit]
                         }
                     };
                     let of_pairs = if self.grad_drop { of_pairs.abs() * share } else { of_pairs };
@@ -140,7 +136,13 @@ enum Changes {
 }
 
 impl Shift {
-    fn all(run: &Run, parts: &[Part], clean: &Activations, ablated: &Activations) -> Vec<Shift> {
+    fn all(
+        run: &Run,
+        parts: &[Part],
+        masks: &[Option<Tensor>],
+        clean: &Activations,
+        ablated: &Activations,
+    ) -> Vec<Shift> {
         let _no_grad = tch::no_grad_guard();
         let mut shifts = Vec::new();
         for (part, branch, layer) in parts.iter().filter_map(|part| match part.site {
@@ -149,7 +151,7 @@ impl Shift {
             }
             _ => None,
         }) {
-            for (span, mask) in run.masks().iter().enumerate() {
+            for (span, mask) in masks.iter().enumerate() {
                 let [of_clean, of_ablated] = [clean, ablated].map(|of| part.carried(run, of)); // [batch, pos, unit, d_head]
                 let of_ablated = match mask {
                     Some(mask) => &of_clean + (of_ablated - &of_clean) * mask.unsqueeze(-1),

@@ -114,11 +114,7 @@ fn score_batch(run: &Run, ledger: &mut Ledger) -> Result<Array2<f64>, Stopped> {
         for (span, mask, chunk) in chunks {
             let count = chunk.len() as i64;
             let amount = missing.narrow(0, chunk[0] as i64, count); // [edge, batch, pos, d_model]
-            let amount = match mask {
-                Some(mask) => amount * mask,
-                None => amount,
-            };
-            let amount = amount.reshape([count * rows, pos, -1]); // [edge · batch, pos, d_model]
+            let amount = Run::masked(&amount, mask.as_ref()).reshape([count * rows, pos, -1]); // [edge · batch, pos, d_model]
             let start = match slot {
                 Slot::Head(layer, ..) | Slot::Shared(layer, ..) | Slot::Mlp(layer) => {
                     Start::Residual { layer, value: clean.before_attention[layer.0].repeat([count, 1, 1]) }

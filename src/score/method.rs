@@ -289,15 +289,19 @@ impl Method {
         self.scorer().levels()
     }
 
-    /// Refuses a level that it has no scores for.
+    /// Refuses a level that it has no scores for, or none with an ablation.
     ///
     /// # Errors
-    /// [`ScoreError::Level`].
-    pub fn check_level(&self, level: Level) -> Result<(), ScoreError> {
-        match self.levels().contains(&level) {
-            true => Ok(()),
-            false => Err(ScoreError::Level { method: self.name(), level }),
+    /// [`ScoreError::Level`], [`ScoreError::Ablation`] and [`ScoreError::OptimalUnits`].
+    pub fn check_level(&self, level: Level, ablation: Ablation) -> Result<(), ScoreError> {
+        if !self.levels().contains(&level) {
+            return Err(ScoreError::Level { method: self.name(), level });
         }
+        self.check_ablation(ablation)?;
+        if level != Level::Edge && ablation == Ablation::Optimal {
+            return Err(ScoreError::OptimalUnits { level });
+        }
+        Ok(())
     }
 
     /// What it keeps at the same time.

@@ -164,14 +164,10 @@ impl<'a> Problem<'a> {
         if let Some(steps) = method.scorer().steps().filter(|steps| !(1..=error::MOST_STEPS).contains(steps)) {
             return Err(ScoreError::Steps { method: method.name(), steps });
         }
-        method.check_ablation(self.constants.map_or(Ablation::Counterfactual, |constants| constants.ablation))?;
-        method.check_level(self.level)?;
-        if self.level != Level::Edge && self.constants.is_some_and(|constants| constants.ablation == Ablation::Optimal)
-        {
-            return Err(ScoreError::OptimalUnits { level: self.level });
-        }
-        if self.spans.is_some() && !method.scorer().by_position() {
-            return Err(ScoreError::Positions { method: method.name() });
+        let ablation = self.constants.map_or(Ablation::Counterfactual, |constants| constants.ablation);
+        method.check_level(self.level, ablation)?;
+        if self.spans.is_some() {
+            method.check_positions()?;
         }
         if self.per_pair && !method.adds_up() {
             return Err(ScoreError::NotOfPairs { method: method.name() });
@@ -327,6 +323,11 @@ impl<'a> Run<'a> {
             Some(zeros.index_fill(0, &tokens, 1.0).view([rows, -1, 1]))
         };
         (0..spans.names.len()).map(mask).collect()
+    }
+
+    /// What a tensor `[.., batch, pos, n]` has at one group of positions, 0 elsewhere, by a mask of [`Run::masks`].
+    fn masked(of: &Tensor, mask: Option<&Tensor>) -> Tensor {
+        mask.map_or_else(|| of.shallow_clone(), |mask| of * mask)
     }
 
     /// Sums of units with nothing added: `[unit, span]`.

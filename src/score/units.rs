@@ -78,11 +78,7 @@ pub(super) fn contract(run: &Run, differences: &Activations, passes: &[Gradients
         let gradient = passes.iter().map(|pass| pass.at(part.site)).reduce(|a, b| a + b).unwrap_or_default();
         let products = part.product(&part.carried(run, differences), &gradient) / passes.len() as f64; // [batch, pos, unit]
         for (span, mask) in masks.iter().enumerate() {
-            let products = match mask {
-                Some(mask) => &products * mask,
-                None => products.shallow_clone(),
-            };
-            add(&part, span, &products.sum_dim_intlist(1, false, None::<Kind>), &mut sums);
+            add(&part, span, &Run::masked(&products, mask.as_ref()).sum_dim_intlist(1, false, None::<Kind>), &mut sums);
         }
     }
     sums
