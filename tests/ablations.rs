@@ -34,9 +34,7 @@ fn problem<'a>(case: &'a Case, graph: &'a Graph, constants: &'a Constants) -> Pr
 }
 
 fn constants(case: &Case, graph: &Graph, pairs: &[TokenPair], ablation: Ablation) -> Constants {
-    Constants::of(ablation, Level::Edge, &case.loaded.model, graph.dimensions, pairs, usize::MAX, &mut |_| ())
-        .unwrap()
-        .unwrap()
+    Constants::of(ablation, Level::Edge, &case.loaded.model, graph.dimensions, pairs, usize::MAX).unwrap().unwrap()
 }
 
 /// Where sources write.

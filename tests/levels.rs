@@ -395,7 +395,7 @@ fn units_can_be_replaced_by_nothing() {
         let whole = metric_with(model, &batch, &mut NoTap).double_value(&[0]);
         for level in ABOVE_EDGES {
             let dimensions = graph.dimensions;
-            let zero = Constants::of(Ablation::Zero, level, model, dimensions, pair, usize::MAX, &mut |_| ()).unwrap();
+            let zero = Constants::of(Ablation::Zero, level, model, dimensions, pair, usize::MAX).unwrap();
             let problem = Problem { level, constants: zero.as_ref(), ..Problem::new(model, &graph, pair, METRIC) };
             let found = score(&problem, &Method::ActivationPatching, &mut |_| ()).unwrap();
             for (row, unit) in some_units(units(case, &graph, level)) {

@@ -292,3 +292,47 @@ fn shards_that_are_not_those_of_one_run_are_refused() {
     );
     refuses(&folder, &["merge", "other/shard-0-of-2.json", &second], &["shards is 2 there and 4 here"]);
 }
+
+/// Constants that harm least are found by a long run of their own, before the scoring.
+#[test]
+fn fitting_constants_goes_on_where_it_was_killed() {
+    let folder = tempdir().unwrap();
+    let fit = ["discover", "ioi", "--model", "toy-2l", "--method", "eap", "--ablation", "optimal"];
+    let fit = [&fit[..], &["--pairs", "32", "--edges", "12", "--corruption", "third-name"]].concat();
+    let fit = [&fit[..], &["--evidence-pairs", "8", "--checkpoint-seconds", "0"]].concat();
+    done(&folder, &[&fit[..], &["--out", "whole"]].concat());
+    let out = [&fit[..], &["--out", "run"]].concat();
+    let resumed = [&out[..], &["--resume"]].concat();
+    refuses(&folder, &resumed, &["there is nothing to resume: run/checkpoint.bin does not exist"]);
+    for arguments in [&out, &resumed, &resumed] {
+        let mut child = start(&folder, arguments, "run/constants.safetensors");
+        child.kill().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(Signal::KILL.as_raw()));
+        assert!(!folder.path().join("run/scores.json").exists());
+    }
+    done(&folder, &resumed);
+    for file in ["constants.safetensors", "scores.json", "circuit.json"] {
+        assert!(read(&folder, &format!("run/{file}")) == read(&folder, &format!("whole/{file}")), "{file} differs");
+    }
+    // What was found is not looked for again: by a second run, by its shards, and by evidence, which draws the same pairs.
+    let kept = "constants are those in run/constants.safetensors";
+    let again = done(&folder, &out);
+    assert!(talk(&again).contains(kept), "{}", talk(&again));
+    let shard = ["score", "ioi", "--model", "toy-2l", "--method", "eap", "--ablation", "optimal"];
+    let shard =
+        [&shard[..], &["--pairs", "32", "--corruption", "third-name", "--shard", "1/2", "--out", "run"]].concat();
+    let shard = done(&folder, &shard);
+    assert!(talk(&shard).contains(kept), "{}", talk(&shard));
+    let evaluate = done(&folder, &["evaluate", "run/circuit.json", "--pairs", "8"]);
+    assert!(!talk(&evaluate).contains("fitting constants"), "{}", talk(&evaluate));
+    // Nor is it taken for another run, or where it is damaged.
+    let other = done(&folder, &[&out[..], &["--seed", "5"]].concat());
+    assert!(talk(&other).contains("run/constants.safetensors is of another run: tokens is"), "{}", talk(&other));
+    done(&folder, &out);
+    let mut bytes = read(&folder, "run/constants.safetensors");
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(folder.path().join("run/constants.safetensors"), bytes).unwrap();
+    let damaged = done(&folder, &out);
+    assert!(talk(&damaged).contains("run/constants.safetensors is damaged"), "{}", talk(&damaged));
+    assert!(read(&folder, "run/constants.safetensors") == read(&folder, "whole/constants.safetensors"));
+}

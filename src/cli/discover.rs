@@ -1,6 +1,7 @@
 //! `penjing discover`: score, select, prove, draw.
 
 use super::Ended;
+use super::constants;
 use super::evaluate::LEVEL;
 use super::long_run::{Checkpoint, LongRun};
 use super::options::{Scoring, Subject, level_parser};
@@ -191,8 +192,15 @@ pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
     let mut provenance = work.provenance(subject, &method, &scoring_pairs);
     let depends_on = work.identity(&provenance, &command.scoring, &scoring_pairs, false)?;
     let depends_on = depends_on.with("level", &command.level.name().into());
-    let checkpoint = Checkpoint::new(&out, None, depends_on, &command.long_run);
-    let constants = work.constants(subject.ablation, command.level, &scoring_pairs.pairs)?;
+    let mut checkpoint = Checkpoint::new(&out, None, depends_on, &command.long_run);
+    let constants = constants::of_run(
+        &work,
+        subject.ablation,
+        command.level,
+        &scoring_pairs,
+        (&out, &command.long_run),
+        &mut checkpoint,
+    )?;
     let constants = constants.as_ref();
     let level = command.level;
     let problem = Problem { level, batch_size: command.scoring.batch, ..work.problem(&scoring_pairs.pairs, constants) };

@@ -1,6 +1,7 @@
 //! `penjing evaluate`: measures a circuit file on fresh pairs, and the table that `discover` prints too.
 
 use super::Ended;
+use super::constants;
 use super::options::{BosArgument, KvArgument, Subject, ablation_parser};
 use super::progress::Progress;
 use super::resources::Resources;
@@ -16,7 +17,7 @@ use penjing::graph::Level;
 use penjing::score::acdc;
 use penjing::task::Split;
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 pub struct Evaluate {
@@ -90,7 +91,8 @@ pub fn run(command: &Evaluate, as_json: bool) -> anyhow::Result<Ended> {
                 Ok(found_on) if task.name == work.task.name => found_on,
                 _ => draw(command.corruption.as_deref())?,
             };
-            work.constants(ablation, penjing::graph::Level::Edge, &found_on.pairs)?
+            let folder = command.circuit.parent().unwrap_or(Path::new("."));
+            constants::of_circuit(&work, ablation, &found_on, folder)?
         }
     };
     let bench = work.bench("measuring evidence", &work.problem(&dataset.pairs, constants.as_ref()))?;

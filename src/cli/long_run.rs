@@ -23,6 +23,9 @@ pub struct LongRun {
     pub checkpoint_seconds: u64,
 }
 
+/// The file that keeps fitted constants.
+pub const CONSTANTS: &str = "constants.safetensors";
+
 /// The file from which a run can go on.
 pub struct Checkpoint {
     folder: PathBuf,
@@ -47,8 +50,39 @@ impl Checkpoint {
         Checkpoint { folder: folder.to_owned(), name, run, options: options.clone(), may_be_missing: shard.is_some() }
     }
 
-    fn path(&self) -> PathBuf {
+    /// That of fitting constants, which all shards of a run have in common.
+    pub fn of_constants(folder: &Path, run: Identity, options: &LongRun) -> Checkpoint {
+        let (folder, options) = (folder.to_owned(), options.clone());
+        Checkpoint { folder, name: CONSTANTS.to_owned(), run, options, may_be_missing: true }
+    }
+
+    pub fn path(&self) -> PathBuf {
         self.folder.join(&self.name)
+    }
+
+    /// What the run depends on.
+    pub fn run(&self) -> &Identity {
+        &self.run
+    }
+
+    /// Whether the run is to go on from the file.
+    pub fn resumes(&self) -> bool {
+        self.options.resume
+    }
+
+    /// Lets a run that is resumed start from the beginning: it was stopped before it had come to this file.
+    pub fn allow_missing(&mut self) {
+        self.may_be_missing = true;
+    }
+
+    /// # Errors
+    /// When the run is to go on from a file that is not there.
+    pub fn check(&self) -> Result<(), penjing::Error> {
+        let path = self.path();
+        if self.options.resume && !self.may_be_missing && !path.exists() {
+            return Err(CheckpointError::Nothing { path }.into());
+        }
+        Ok(())
     }
 
     /// Where the run stands: in the file if it is resumed, else at its start.
@@ -75,10 +109,6 @@ impl Checkpoint {
         // A file that cannot be deleted does no harm to the scores.
         let _ = std::fs::remove_file(self.path());
     }
-
-    fn save(&self, state: &State) -> anyhow::Result<()> {
-        write(&self.folder, &self.name, &checkpoint::to_bytes(state, &self.run)?)
-    }
 }
 
 /// Follows a run: shows how far it is, writes the checkpoint, and ends it when a signal asks for that.
@@ -93,27 +123,42 @@ pub struct Keeper<'a> {
 }
 
 impl<'a> Keeper<'a> {
-    /// `share`: how much is done already.
-    pub fn new(checkpoint: &'a Checkpoint, signals: &'a Signals, share: f64) -> Keeper<'a> {
-        let progress = Progress::bar_from("scoring", share);
+    /// `doing` says what, `share` how much of it is done already.
+    pub fn new(checkpoint: &'a Checkpoint, signals: &'a Signals, doing: &'static str, share: f64) -> Keeper<'a> {
+        let progress = Progress::bar_from(doing, share);
         Keeper { checkpoint, signals, progress, written: Instant::now(), outcome: None }
     }
 
-    fn save(&mut self, state: &State) {
-        let outcome = self.checkpoint.save(state);
+    /// A point at which the run can be left. `ends`: the file is to be written in any case.
+    pub fn visit(
+        &mut self,
+        share: f64,
+        ends: bool,
+        bytes: impl FnOnce() -> anyhow::Result<Vec<u8>>,
+    ) -> ControlFlow<()> {
+        self.progress.set(share);
+        let stop = self.signals.received().is_some();
+        let interval = Duration::from_secs(self.checkpoint.options.checkpoint_seconds);
+        if stop || ends || self.written.elapsed() >= interval {
+            self.save(bytes());
+        }
+        if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn save(&mut self, bytes: anyhow::Result<Vec<u8>>) {
+        let outcome = bytes.and_then(|bytes| write(&self.checkpoint.folder, &self.checkpoint.name, &bytes));
         // A full disk may be emptied before the run ends: the run goes on, and this is said once.
         if let (Err(error), None | Some(Ok(()))) = (&outcome, &self.outcome) {
-            self.progress.note(&format!("note: the checkpoint is not kept up: {error}"));
+            self.progress.note(&format!("note: {} is not kept up: {error}", self.checkpoint.name));
         }
         self.written = Instant::now();
         self.outcome = Some(outcome);
     }
 
     /// What to tell when a signal has ended the run.
-    pub fn interrupted(self, state: &State) -> anyhow::Error {
+    pub fn interrupted(self, share: f64) -> anyhow::Error {
         let signal = self.signals.received().unwrap_or_default();
-        let share = state.share() * 100.0;
-        let message = format!("stopped by {} with {share:.1} % done", signals::name(signal));
+        let message = format!("stopped by {} with {:.1} % done", signals::name(signal), share * 100.0);
         let (message, hint) = match &self.outcome {
             Some(Err(error)) => (format!("{message}, which is lost: {error}"), "start again".to_owned()),
             _ => {
@@ -127,15 +172,10 @@ impl<'a> Keeper<'a> {
 
 impl Watch for Keeper<'_> {
     fn safe_point(&mut self, state: &State) -> ControlFlow<()> {
-        self.progress.set(state.share());
-        let stop = self.signals.received().is_some();
         // Once there is a file, the end is written too: what follows the scoring may be stopped as well.
         let ends = state.left.is_empty() && self.outcome.is_some();
-        let interval = Duration::from_secs(self.checkpoint.options.checkpoint_seconds);
-        if stop || ends || self.written.elapsed() >= interval {
-            self.save(state);
-        }
-        if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        let run = &self.checkpoint.run;
+        self.visit(state.share(), ends, || Ok(checkpoint::to_bytes(state, run)?))
     }
 
     fn smaller_batch(&mut self, pairs: usize) {

@@ -4,6 +4,8 @@
 //! model or file, 130 and 143 stopped by Ctrl-C and SIGTERM.
 
 #[cfg(feature = "torch")]
+mod constants;
+#[cfg(feature = "torch")]
 mod discover;
 mod doctor;
 #[cfg(feature = "torch")]

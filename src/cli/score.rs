@@ -1,6 +1,7 @@
 //! `penjing score`: scores every edge, node or neuron and writes `scores.json`, or its part of it as a shard.
 
 use super::Ended;
+use super::constants;
 use super::long_run::{Checkpoint, LongRun};
 use super::options::{Scoring, Subject, level_parser};
 use super::resources::Resources;
@@ -84,7 +85,7 @@ pub fn run(command: &Score, json: bool) -> anyhow::Result<Ended> {
     if spans.is_some() {
         method.check_positions().map_err(penjing::Error::from)?;
     }
-    let checkpoint = Checkpoint::new(&out, shard, depends_on, &command.long_run);
+    let mut checkpoint = Checkpoint::new(&out, shard, depends_on, &command.long_run);
     let table = graph::Table::new(&work.graph, command.level, work.loaded.model.spec.d_mlp);
     let scored = Scored { work: &work, table, provenance: &provenance, dataset: &dataset, out: &out, shard, json };
     if let Some(shard) = shard.filter(|_| command.long_run.resume)
@@ -94,7 +95,14 @@ pub fn run(command: &Score, json: bool) -> anyhow::Result<Ended> {
         return Ok(Ended::Done);
     }
     // Every shard ablates with the same: constants are those of all pairs.
-    let constants = work.constants(subject.ablation, command.level, &dataset.pairs)?;
+    let constants = constants::of_run(
+        &work,
+        subject.ablation,
+        command.level,
+        &dataset,
+        (&out, &command.long_run),
+        &mut checkpoint,
+    )?;
     let problem = Problem {
         level: command.level,
         per_pair: command.per_pair,

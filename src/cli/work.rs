@@ -3,16 +3,14 @@
 
 use super::long_run::{Checkpoint, Keeper};
 use super::options::{Scoring, Subject};
-use super::progress::Progress;
 use super::resources::Resources;
 use super::signals::Signals;
 use super::term::note;
-use penjing::ablation::Ablation;
 use penjing::circuit::file::{MethodRecord, ModelRecord, Options, Provenance, TaskRecord};
 use penjing::dataset::{self, Dataset, TokenPair};
 use penjing::eval::Bench;
 use penjing::eval::division::Keep;
-use penjing::graph::{Dimensions, Graph, Level};
+use penjing::graph::{Dimensions, Graph};
 use penjing::identity::Identity;
 use penjing::measure::Constants;
 use penjing::measure::memory::in_words;
@@ -72,21 +70,6 @@ impl Work {
         Ok(dataset)
     }
 
-    /// What ablated parts of the model carry, found on `pairs`; none where it is what they carry on the corrupt prompts.
-    ///
-    /// # Errors
-    /// When memory is short.
-    pub fn constants(
-        &self,
-        ablation: Ablation,
-        level: Level,
-        pairs: &[TokenPair],
-    ) -> Result<Option<Constants>, penjing::Error> {
-        let progress = Progress::bar("fitting constants");
-        let (model, dimensions) = (&self.loaded.model, self.graph.dimensions);
-        Ok(Constants::of(ablation, level, model, dimensions, pairs, self.memory, &mut |share| progress.set(share))?)
-    }
-
     /// Circuits to be run on pairs, with what their ablated parts carry.
     pub fn problem<'a>(&'a self, pairs: &'a [TokenPair], constants: Option<&'a Constants>) -> Problem<'a> {
         let problem = Problem::new(&self.loaded.model, &self.graph, pairs, self.task.metric);
@@ -102,10 +85,10 @@ impl Work {
         let mut state = checkpoint.state(problem, method)?;
         say(&state, method, cost::seconds(problem, method, &state.division));
         let signals = Signals::listen()?;
-        let mut keeper = Keeper::new(checkpoint, &signals, state.share());
+        let mut keeper = Keeper::new(checkpoint, &signals, "scoring", state.share());
         let start = Instant::now();
         match score::advance(problem, method, &mut state, &mut keeper) {
-            Err(ScoreError::Stopped(_)) => Err(keeper.interrupted(&state)),
+            Err(ScoreError::Stopped(_)) => Err(keeper.interrupted(state.share())),
             Err(error) => Err(penjing::Error::from(error).into()),
             Ok(()) => Ok((state, start.elapsed().as_secs_f64())),
         }
@@ -138,17 +121,23 @@ impl Work {
         dataset: &Dataset,
         per_pair: bool,
     ) -> serde_json::Result<Identity> {
+        let batch = scoring.batch.map_or("as many as fit".to_owned(), |pairs| pairs.to_string());
+        Ok(self
+            .identity_of_runs(Identity::of(provenance)?, dataset)
+            .with("batch", &batch.into())
+            .with("per_pair", &per_pair.into())
+            .with("graph", &format!("{:?}", self.graph.dimensions).into()))
+    }
+
+    /// `identity` with the weights, the pairs and the device.
+    pub fn identity_of_runs(&self, identity: Identity, dataset: &Dataset) -> Identity {
         let model = &self.loaded.model;
         let device = if model.device.is_cuda() { "cuda" } else { "cpu" };
-        let batch = scoring.batch.map_or("as many as fit".to_owned(), |pairs| pairs.to_string());
-        Ok(Identity::of(provenance)?
+        identity
             .with("weights", &model.fingerprint().into())
             .with("dtype", &format!("{:?}", model.kept_in()).into())
             .with("tokens", &dataset.hash().into())
             .with("device", &device.into())
-            .with("batch", &batch.into())
-            .with("per_pair", &per_pair.into())
-            .with("graph", &format!("{:?}", self.graph.dimensions).into()))
     }
 
     /// Everything that the result depends on.

@@ -10,7 +10,7 @@
 
 use super::batch::{Batch, Prefix, batches};
 use super::memory::{MemoryError, Sizes, halving};
-use super::optimal;
+use super::optimal::{Descent, Fit};
 use super::sources::{Activations, Recorder};
 use crate::ablation::Ablation;
 use crate::dataset::TokenPair;
@@ -19,6 +19,7 @@ use crate::model::site::Site;
 use crate::model::spec::{Branch, Layer};
 use crate::model::tap::Tap;
 use crate::model::{Model, Pass, Past, Start};
+use std::ops::ControlFlow;
 use tch::{Kind, Tensor};
 
 /// A constant for every source, of the kind of the model's activations.
@@ -38,7 +39,7 @@ pub struct Constants {
 
 impl Constants {
     /// Those of an ablation for the parts of a level, from the clean prompts of `pairs`; none for
-    /// [`Ablation::Counterfactual`]. `progress` is told how much is done, from 0 to 1.
+    /// [`Ablation::Counterfactual`]. To find those of [`Ablation::Optimal`] takes long: [`Descent`] can be stopped on the way.
     ///
     /// # Errors
     /// [`MemoryError`] when not even one pair fits.
@@ -49,7 +50,6 @@ impl Constants {
         dimensions: Dimensions,
         pairs: &[TokenPair],
         memory: usize,
-        progress: &mut dyn FnMut(f64),
     ) -> Result<Option<Constants>, MemoryError> {
         let means = || Means::of(level, model, dimensions, pairs, memory);
         Ok(match ablation {
@@ -58,13 +58,15 @@ impl Constants {
             Ablation::Mean => Some(means()?.over_positions()),
             Ablation::MeanPositional => Some(means()?.by_position()),
             Ablation::Optimal => {
-                let start = means()?.over_positions();
-                Some(optimal::fit(model, dimensions, pairs, start, memory, progress)?)
+                let fit = Fit { model, dimensions, pairs, memory };
+                let mut descent = Descent::start(&fit)?;
+                let _ = descent.advance(&fit, &mut |_| ControlFlow::Continue(()))?;
+                descent.constants()
             }
         })
     }
 
-    fn zero(level: Level, model: &Model) -> Constants {
+    pub(super) fn zero(level: Level, model: &Model) -> Constants {
         let (spec, options) = (&model.spec, (model.kind(), model.device));
         let zeros = |site: Site| {
             let shape: Vec<i64> =

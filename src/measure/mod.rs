@@ -3,9 +3,10 @@
 pub mod batch;
 pub mod circuit;
 pub mod constants;
+pub mod constants_file;
 pub mod memory;
 pub mod metric;
-mod optimal;
+pub mod optimal;
 pub mod origin;
 pub mod sources;
 

@@ -122,13 +122,8 @@ impl TensorFiles {
     /// `self` too.
     pub fn tensor(&self, name: &str) -> Result<Option<Tensor>, ModelError> {
         let Some(entry) = self.entries.get(name) else { return Ok(None) };
-        let kind = match entry.dtype {
-            Dtype::F32 => Kind::Float,
-            Dtype::F16 => Kind::Half,
-            Dtype::BF16 => Kind::BFloat16,
-            Dtype::F64 => Kind::Double,
-            other => return Err(ModelError::Dtype { name: name.to_owned(), dtype: format!("{other:?}") }),
-        };
+        let unknown = || ModelError::Dtype { name: name.to_owned(), dtype: format!("{:?}", entry.dtype) };
+        let kind = kind_of(entry.dtype).ok_or_else(unknown)?;
         let shard = &self.shards[entry.shard];
         let bytes = &shard.as_slice()[entry.bytes.clone()];
         let mapped = matches!(shard, Bytes::Mapped(_));
@@ -145,6 +140,17 @@ impl TensorFiles {
         let tensor = Tensor::f_from_data_size(bytes, &entry.shape, kind).map_err(ModelError::torch)?;
         let kind = if kind == Kind::Double { Kind::Float } else { kind };
         Ok(Some(tensor.f_to_kind(kind).map_err(ModelError::torch)?))
+    }
+}
+
+/// libtorch's name of a type of numbers that models are made of.
+pub(crate) fn kind_of(dtype: Dtype) -> Option<Kind> {
+    match dtype {
+        Dtype::F32 => Some(Kind::Float),
+        Dtype::F16 => Some(Kind::Half),
+        Dtype::BF16 => Some(Kind::BFloat16),
+        Dtype::F64 => Some(Kind::Double),
+        _ => None,
     }
 }
 
