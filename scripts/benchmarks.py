@@ -25,7 +25,7 @@ CRITERION = ROOT / "target/criterion"
 OUT = ROOT / "docs/benchmarks.md"
 SHAPES = {"2x4x64": "2 layers, 4 heads, width 64", "4x4x256": "4 layers, 4 heads, width 256",
           "gpt2-small": "12 layers, 12 heads, width 768, 50,257 tokens"}
-FLOORS = {"eap-ig": "floor of 5 steps"}
+FLOORS = dict.fromkeys(["eap-ig", "eap-ig of nodes", "eap-ig of neurons"], "floor of 5 steps")
 WORDS = 500  # of prompts; models may know more
 
 # What grows, from a model of 6 layers, 8 heads and width 256 on 32 pairs of 20 tokens.
