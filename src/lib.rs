@@ -24,6 +24,7 @@
 
 pub mod ablation;
 pub mod circuit;
+pub mod compare;
 pub mod dataset;
 #[cfg(feature = "torch")]
 pub mod discover;
@@ -40,6 +41,9 @@ pub mod model;
 #[cfg(feature = "torch")]
 pub mod parity;
 pub mod render;
+pub mod report;
+#[cfg(feature = "torch")]
+pub mod roles;
 #[cfg(feature = "torch")]
 pub mod score;
 pub mod shard;

@@ -51,7 +51,9 @@ fn discover_finds_proves_and_repeats_itself_byte_by_byte() {
     }
     let names: Vec<_> =
         std::fs::read_dir(folder.path().join("first")).unwrap().map(|e| e.unwrap().file_name()).collect();
-    assert_eq!(names.len(), 5, "{names:?}");
+    assert_eq!(names.len(), 6, "{names:?}");
+    let page = std::fs::read_to_string(folder.path().join("first/report.html")).unwrap();
+    assert!(page.contains("--out first --json") && page.contains("\"patterns\":"), "{page}");
 }
 
 #[test]

@@ -4,11 +4,13 @@ use indexmap::IndexMap;
 use penjing::circuit::file::{self, Circuit, MethodRecord, ModelRecord, Provenance, SelectionRecord, TaskRecord};
 use penjing::circuit::prune::prune;
 use penjing::circuit::report::{EdgeCost, RandomBaseline, Report};
+use penjing::circuit::roles::{Found, Role};
 use penjing::circuit::select::{Rank, greedy, greedy_by, threshold, top_n};
 use penjing::circuit::{EdgeMask, eap_json, scores_file};
 use penjing::error::Hint;
 use penjing::graph::scores::Scores;
 use penjing::graph::{Destination, Dimensions, Graph, Level, Node, Slot, Source, Table};
+use penjing::model::spec::{Head, Layer};
 use proptest::prelude::*;
 
 fn graph(layers: usize, heads: usize, parallel: bool) -> Graph {
@@ -316,7 +318,7 @@ fn example(graph: Graph, scores: Scores, mask: EdgeMask) -> Circuit {
     Circuit {
         provenance: Provenance {
             task: TaskRecord { name: "ioi".into(), hash: "5d41402a".into(), corruption: "s2-to-io".into() },
-            model: ModelRecord { id: "toy-2l".into(), config_hash: "7d793037".into() },
+            model: ModelRecord { id: "toy-2l".into(), config_hash: "7d793037".into(), d_model: None },
             method: MethodRecord { name: "eap-ig".into(), options: IndexMap::from([("steps".into(), 5.into())]) },
             selection: Some(SelectionRecord { rule: "top-n".into(), options: IndexMap::new() }),
             ablation: "counterfactual".into(),
@@ -351,6 +353,20 @@ fn example(graph: Graph, scores: Scores, mask: EdgeMask) -> Circuit {
         graph,
         scores,
         mask,
+        roles: vec![
+            Found {
+                node: Node::Head(Layer(0), Head(0)),
+                role: Role::Mover,
+                value: 0.625,
+                evidence: vec![("copies".into(), 0.75)],
+            },
+            Found {
+                node: Node::Head(Layer(0), Head(0)),
+                role: Role::Attends("S2".into()),
+                value: 0.5,
+                evidence: vec![],
+            },
+        ],
     }
 }
 

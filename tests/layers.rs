@@ -58,6 +58,8 @@ fn the_torch_free_half_knows_no_tensors() {
             "graph/",
             "circuit/",
             "render/",
+            "report/",
+            "compare/",
             "model/spec.rs",
             "model/site.rs",
         ],

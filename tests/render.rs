@@ -3,15 +3,21 @@
 use graphviz_rust::dot_structures::{EdgeTy, Graph as DotGraph, Id, Stmt, Vertex};
 use penjing::circuit::EdgeMask;
 use penjing::circuit::prune::prune;
-use penjing::circuit::select::{Rank, top_n};
+use penjing::circuit::select::{Rank, greedy, top_n};
 use penjing::graph::scores::Scores;
 use penjing::graph::{Dimensions, Graph, Node};
 use penjing::render::figure::{Figure, FigureNode, Point, Step};
-use penjing::render::layout::layout;
-use penjing::render::{self, Caption};
+use penjing::render::picture::Content;
+use penjing::render::scene::Scene;
+use penjing::render::sizes::{LABEL_SIZE, MARGIN, MILLIMETRE, text_width};
+use penjing::render::style::{Branches, Heads, Style};
+use penjing::render::theme::THEMES;
+use penjing::render::{self, Caption, dot, svg, tikz};
 use proptest::prelude::*;
 
-fn circuit(layers: usize, heads: usize, edges: &[(&str, f32)]) -> (Graph, EdgeMask, Scores) {
+type Drawn = (Graph, EdgeMask, Scores);
+
+fn circuit(layers: usize, heads: usize, edges: &[(&str, f32)]) -> Drawn {
     let graph = Graph::new(Dimensions::new(layers, heads));
     let (mut mask, mut scores) = (EdgeMask::empty(&graph), Scores::zeros(&graph));
     for (name, score) in edges {
@@ -23,7 +29,7 @@ fn circuit(layers: usize, heads: usize, edges: &[(&str, f32)]) -> (Graph, EdgeMa
 }
 
 /// Duplicate-token head, S-inhibition, name mover: the IOI circuit in miniature.
-fn small() -> (Graph, EdgeMask, Scores) {
+fn small() -> Drawn {
     circuit(
         3,
         2,
@@ -40,31 +46,49 @@ fn small() -> (Graph, EdgeMask, Scores) {
     )
 }
 
+fn content((graph, mask, scores): &Drawn) -> Content<'_> {
+    Content { graph, mask, scores }
+}
+
+fn draw(drawn: &Drawn, style: &Style) -> Figure {
+    render::figure(&content(drawn), style)
+}
+
+fn caption() -> Caption {
+    Caption { title: "IOI <in> \"miniature\" \\ & 100 % {more}".into(), subtitle: "toy, 8 edges".into() }
+}
+
 #[test]
 fn svg_of_a_small_circuit() {
-    let (graph, mask, scores) = small();
-    let caption = Caption { title: "IOI <in> \"miniature\" & more".into(), subtitle: "toy, 8 edges".into() };
-    insta::assert_snapshot!(render::svg(&graph, &mask, &scores, &caption));
+    insta::assert_snapshot!(render::svg(&content(&small()), &Style::default(), &caption()));
 }
 
 #[test]
 fn dot_of_a_small_circuit() {
-    let (graph, mask, scores) = small();
-    let caption = Caption { title: "IOI <in> \"miniature\" \\ & more".into(), subtitle: "toy, 8 edges".into() };
-    insta::assert_snapshot!(render::dot(&graph, &mask, &scores, &caption));
+    insta::assert_snapshot!(render::dot(&content(&small()), &Style::default(), &caption()));
+}
+
+#[test]
+fn tikz_of_a_small_circuit() {
+    let style = Style { font_size: 10.0, theme: THEMES[3], ..Style::default() };
+    let figure = draw(&small(), &style);
+    insta::assert_snapshot!(tikz::draw(&Scene::new(&figure, &style, &caption())));
 }
 
 #[test]
 fn odd_circuits_are_drawn_too() {
     let check = |edges: &[(&str, f32)], nodes: &[&str]| {
-        let (graph, mask, scores) = circuit(2, 2, edges);
-        let figure = layout(&graph, &mask, &scores);
+        let drawn = circuit(2, 2, edges);
+        let figure = draw(&drawn, &Style::default());
         let labels: Vec<&str> = figure.nodes.iter().map(|node| node.label.as_str()).collect();
         assert_eq!(labels, nodes);
         check_figure(&figure);
-        let svg = render::svg(&graph, &mask, &scores, &Caption::default());
-        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
-        assert_eq!(edges_in_dot(&render::dot(&graph, &mask, &scores, &Caption::default())).len(), edges.len());
+        let scene = Scene::new(&figure, &Style::default(), &Caption::default());
+        for text in [svg::draw(&scene), tikz::draw(&scene)] {
+            assert!(!text.contains("NaN") && !text.contains("inf"), "{text}");
+        }
+        let dot = dot::draw(&figure, &Style::default(), &Caption::default());
+        assert_eq!(edges_in_dot(&dot).len(), edges.len());
     };
     check(&[], &["input", "logits"]);
     check(&[("input->logits", 0.0)], &["input", "logits"]);
@@ -75,8 +99,7 @@ fn odd_circuits_are_drawn_too() {
 
 #[test]
 fn rows_go_up_the_residual_stream_and_empty_ones_are_left_out() {
-    let (graph, mask, scores) = small();
-    let figure = layout(&graph, &mask, &scores);
+    let figure = draw(&small(), &Style::default());
     let rows: Vec<(&str, usize)> = figure.nodes.iter().map(|node| (node.label.as_str(), node.row)).collect();
     assert_eq!(rows, [("input", 0), ("a0.h1", 1), ("m0", 2), ("a1.h0", 3), ("a2.h1", 4), ("logits", 5)]);
     for pair in figure.nodes.windows(2) {
@@ -86,7 +109,7 @@ fn rows_go_up_the_residual_stream_and_empty_ones_are_left_out() {
 
 #[test]
 fn heads_stand_in_head_order_where_it_costs_no_crossing() {
-    let (graph, mask, scores) = circuit(
+    let drawn = circuit(
         1,
         4,
         &[
@@ -98,15 +121,15 @@ fn heads_stand_in_head_order_where_it_costs_no_crossing() {
             ("a0.h2->logits", 0.1),
         ],
     );
-    let mut heads = layout(&graph, &mask, &scores).nodes;
-    heads.retain(|node| matches!(node.node, Node::Head(..)));
+    let mut heads = draw(&drawn, &Style::default()).nodes;
+    heads.retain(|node| matches!(node.nodes[0], Node::Head(..)));
     heads.sort_by(|a, b| a.x.total_cmp(&b.x));
     let labels: Vec<&str> = heads.iter().map(|node| node.label.as_str()).collect();
     assert_eq!(labels, ["a0.h0", "a0.h2", "a0.h3"]);
 }
 
 /// A random pruned circuit with scores of very different sizes.
-fn circuits() -> impl Strategy<Value = (Graph, EdgeMask, Scores)> {
+fn circuits() -> impl Strategy<Value = Drawn> {
     (1usize..6, 1usize..6, any::<bool>(), 1usize..120).prop_flat_map(|(layers, heads, parallel, edges)| {
         let graph = Graph::new(Dimensions { parallel, ..Dimensions::new(layers, heads) });
         prop::collection::vec(-1.0..1.0f32, graph.edge_count()).prop_map(move |values| {
@@ -124,30 +147,52 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn every_figure_is_legible((graph, mask, scores) in circuits()) {
-        let figure = layout(&graph, &mask, &scores);
-        prop_assert_eq!(figure.edges.len(), mask.count());
+    fn every_figure_is_legible(drawn in circuits()) {
+        let figure = draw(&drawn, &Style::default());
+        prop_assert_eq!(figure.edges.len(), drawn.1.count());
         check_figure(&figure);
     }
 
+    /// Whatever the width, nothing is lost unsaid.
     #[test]
-    fn equal_circuits_give_equal_bytes((graph, mask, scores) in circuits()) {
-        let caption = Caption { title: "title".into(), subtitle: String::new() };
-        let first = render::svg(&graph, &mask, &scores, &caption);
-        prop_assert_eq!(render::svg(&graph.clone(), &mask.clone(), &scores.clone(), &caption), first);
+    fn figures_fit_a_column_and_count_what_they_leave_out(
+        drawn in circuits(),
+        width in 45.0..180.0f64,
+        font_size in 7.0..12.0f64,
+        merged in any::<bool>(),
+    ) {
+        let branches = merged.then_some(Branches::Merged);
+        let style = Style { width: Some(width), font_size, branches, ..Style::default() };
+        let figure = draw(&drawn, &style);
+        check_figure(&figure);
+        prop_assert!(figure.width * style.scale() <= width * MILLIMETRE + 1e-6, "{}", figure.width);
+        let shown: Vec<_> = figure.edges.iter().flat_map(|edge| &edge.edges).collect();
+        prop_assert_eq!(shown.len() + figure.left_out.edges, drawn.1.count());
+        let scene = Scene::new(&figure, &style, &Caption::default());
+        prop_assert!((scene.width * scene.scale - width * MILLIMETRE).abs() < 1e-6, "{} is not {width} mm", scene.width);
+        let said = words(&svg::draw(&scene)).contains("Not drawn: ");
+        prop_assert_eq!(said, figure.left_out.edges > 0);
     }
 
     #[test]
-    fn dot_parses_back_to_the_same_edges((graph, mask, scores) in circuits(), title in "\\PC{0,20}[\"\\\\<>&]?") {
-        let dot = render::dot(&graph, &mask, &scores, &Caption { title, subtitle: "x".into() });
-        let names: Vec<String> = mask.edges(&graph).into_iter().map(|edge| graph.name(edge)).collect();
+    fn equal_circuits_give_equal_bytes(drawn in circuits(), width in 60.0..180.0f64) {
+        let style = Style { width: Some(width), ..Style::default() };
+        let caption = Caption { title: "title".into(), subtitle: String::new() };
+        let first = render::svg(&content(&drawn), &style, &caption);
+        prop_assert_eq!(render::svg(&content(&drawn.clone()), &style, &caption), first);
+    }
+
+    #[test]
+    fn dot_parses_back_to_the_same_edges(drawn in circuits(), title in "\\PC{0,20}[\"\\\\<>&]?") {
+        let dot = render::dot(&content(&drawn), &Style::default(), &Caption { title, subtitle: "x".into() });
+        let (graph, mask, _) = &drawn;
+        let names: Vec<String> = mask.edges(graph).into_iter().map(|edge| graph.name(edge)).collect();
         prop_assert_eq!(edges_in_dot(&dot), names);
     }
 
     #[test]
     fn svg_stays_well_formed_with_any_caption(title in "\\PC{0,40}", subtitle in any::<String>()) {
-        let (graph, mask, scores) = small();
-        let svg = render::svg(&graph, &mask, &scores, &Caption { title, subtitle });
+        let svg = render::svg(&content(&small()), &Style::default(), &Caption { title, subtitle });
         // All that is left between tags and quotes must be free of what XML gives a meaning to.
         let mut depth = 0i32;
         for tag in svg.split('<').skip(1) {
@@ -158,6 +203,94 @@ proptest! {
             prop_assert!(depth >= 0);
         }
         prop_assert_eq!(depth, 0);
+    }
+
+    /// Circuits drawn with the same places: each shows its own edges, where the figure of both has them.
+    #[test]
+    fn aligned_figures_share_their_places((graph, mask, scores) in circuits(), keep in any::<u64>()) {
+        let mut part = mask.clone();
+        for (index, edge) in mask.edges(&graph).into_iter().enumerate() {
+            if keep >> (index % 64) & 1 == 0 {
+                part.remove(edge);
+            }
+        }
+        let both = render::figure(&Content { graph: &graph, mask: &mask, scores: &scores }, &Style::default());
+        let one = both.with(&Content { graph: &graph, mask: &part, scores: &scores });
+        prop_assert_eq!(one.edges.len(), part.count());
+        prop_assert_eq!(one.left_out.edges, 0);
+        for node in &one.nodes {
+            let there = both.nodes.iter().find(|other| other.label == node.label).unwrap();
+            prop_assert_eq!((node.x, node.y), (there.x, there.y));
+        }
+        for edge in &one.edges {
+            let there = both.edges.iter().find(|other| other.name == edge.name).unwrap();
+            prop_assert_eq!(&edge.steps, &there.steps);
+            prop_assert_eq!(&one.nodes[edge.from].label, &both.nodes[there.from].label);
+            prop_assert_eq!(&one.nodes[edge.to].label, &both.nodes[there.to].label);
+        }
+    }
+}
+
+/// What a picture says.
+fn words(svg: &str) -> String {
+    let texts = svg.split("<text").skip(1).filter_map(|text| text.split_once('>')?.1.split_once("</text>"));
+    texts.map(|(words, _)| words).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn what_is_drawn_as_one_keeps_its_scores() {
+    let drawn = circuit(
+        2,
+        3,
+        &[
+            ("input->a0.h0<q>", 0.5),
+            ("input->a0.h0<k>", -0.125),
+            ("input->a0.h2<v>", 0.25),
+            ("a0.h0->m0", 0.25),
+            ("a0.h2->m0", 0.5),
+            ("m0->logits", 1.0),
+            ("a0.h2->logits", 0.015625),
+        ],
+    );
+    let named = |style: &Style| -> Vec<(String, f32, usize)> {
+        let mut edges = draw(&drawn, style).edges;
+        edges.sort_by_key(|edge| edge.place);
+        edges.into_iter().map(|edge| (edge.name, edge.score, edge.edges.len())).collect()
+    };
+    let merged = Style { branches: Some(Branches::Merged), ..Style::default() };
+    assert_eq!(named(&merged)[0], ("input->a0.h0, 2 edges".into(), 0.375, 2));
+    let by_layer = Style { heads: Some(Heads::ByLayer), least_share: 0.1, ..merged };
+    let expected = [("input->a0.h0,2, 3 edges", 0.625, 3), ("a0.h0,2->m0, 2 edges", 0.75, 2), ("m0->logits", 1.0, 1)];
+    assert_eq!(named(&by_layer), expected.map(|(name, score, edges)| (name.to_owned(), score, edges)));
+    let svg = words(&render::svg(&content(&drawn), &by_layer, &Caption::default()));
+    let share = 100.0 * 0.015625 / 2.640625;
+    assert!(svg.contains(&format!("Not drawn: the weakest edge, with {share:.1} % of all |score|.")), "{svg}");
+    for says in ["Queries, keys and values", "Heads of one layer share a box.", "drawn as one are added."] {
+        assert!(svg.contains(says), "{says}");
+    }
+}
+
+/// Circuits of GPT-2 small's graph, with scores of very different sizes, as wide as a column and as a page.
+#[test]
+fn circuits_of_any_size_fit_a_page() {
+    let graph = Graph::new(Dimensions::new(12, 12));
+    let mut scores = Scores::zeros(&graph);
+    for (index, edge) in graph.edges().iter().enumerate() {
+        // Spread by the golden ratio.
+        let spread = (index as f64 * 0.618_033_988_749_895).fract() - 0.5;
+        scores.set(*edge, (8.0 * spread.powi(7)) as f32);
+    }
+    for edges in [10, 100, 1000, graph.edge_count()] {
+        let mask = greedy(&graph, &scores, edges).unwrap();
+        let content = Content { graph: &graph, mask: &mask, scores: &scores };
+        for width in [85.0, 180.0] {
+            let style = Style { width: Some(width), height: Some(230.0), ..Style::default() };
+            let figure = render::figure(&content, &style);
+            check_figure(&figure);
+            assert!(figure.width <= width * MILLIMETRE + 1e-6, "{edges} edges at {width} mm: {}", figure.width);
+            assert!(figure.height <= 230.0 * MILLIMETRE + 1e-6, "{edges} edges at {width} mm: {} high", figure.height);
+            assert!(!figure.edges.is_empty(), "{edges} edges at {width} mm: nothing is drawn");
+        }
     }
 }
 
@@ -193,7 +326,8 @@ fn check_figure(figure: &Figure) {
         let (w, h) = half(node);
         assert!(node.x - w >= 0.0 && node.x + w <= figure.width, "{node:?} in {}", figure.width);
         assert!(node.y - h >= 0.0 && node.y + h <= figure.height, "{node:?} in {}", figure.height);
-        assert!(render::theme::text_width(&node.label, render::theme::LABEL_SIZE) <= node.width, "{node:?}");
+        assert!(text_width(&node.label, LABEL_SIZE) <= node.width, "{node:?}");
+        assert!(node.x - w >= MARGIN, "{node:?} runs into the margin");
         for (_, x) in &node.ports {
             assert!((x - node.x).abs() < w, "{node:?}");
         }
@@ -207,9 +341,7 @@ fn check_figure(figure: &Figure) {
         assert!(label.y > 0.0 && label.y < figure.height);
     }
     for edge in &figure.edges {
-        let ends = edge.name.split(['>', '<']).collect::<Vec<_>>();
-        let find = |name: &str| figure.nodes.iter().find(|node| node.label == name).unwrap();
-        let (from, to) = (find(ends[0].trim_end_matches('-')), find(ends[1]));
+        let (from, to) = (&figure.nodes[edge.from], &figure.nodes[edge.to]);
         let touches = |point: Point, node: &FigureNode, y: f64| {
             assert!((point.y - y).abs() < 1e-6 && (point.x - node.x).abs() <= node.width / 2.0, "{edge:?} at {node:?}");
         };

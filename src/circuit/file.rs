@@ -4,13 +4,15 @@
 //! file holds no times or paths, so the same command with the same seed writes the same bytes.
 
 use super::EdgeMask;
-use super::report::{EdgeCost, NodeCost, RandomBaseline, Report};
+use super::report::Report;
+use super::report_file::ReportV1;
+use super::roles::Found;
 use crate::error::{FileError, Hint};
 use crate::graph::scores::Scores;
 use crate::graph::{Dimensions, Graph, GraphError};
 use crate::shard::{Shard, ShardError};
 use indexmap::IndexMap;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +30,8 @@ pub struct Circuit {
     /// Scores of the circuit's edges; the file does not keep the others.
     pub scores: Scores,
     pub report: Option<Report>,
+    /// What its nodes were found to do, the most telling role of a node first.
+    pub roles: Vec<Found>,
 }
 
 /// Options of a method or a rule, in the order in which they are documented.
@@ -61,6 +65,9 @@ pub struct TaskRecord {
 pub struct ModelRecord {
     pub id: String,
     pub config_hash: String,
+    /// The width of the residual stream; absent in files of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub d_model: Option<usize>,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -87,6 +94,21 @@ pub struct CircuitV1 {
     pub edges: Vec<EdgeV1>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<ReportV1>,
+    /// Absent in files of earlier versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<RoleV1>,
+}
+
+/// A role that a node was found to have: its number reached the threshold.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RoleV1 {
+    pub node: String,
+    pub role: String,
+    pub value: f64,
+    pub threshold: f64,
+    /// Other numbers by name.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub evidence: IndexMap<String, f64>,
 }
 
 /// The model's graph. The counts follow from the sizes and are checked when read.
@@ -121,73 +143,6 @@ pub struct EdgeV1 {
     pub score: f32,
 }
 
-/// [`Report`] in the file. JSON has no not-a-number: such values are `null`.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct ReportV1 {
-    pub pairs: usize,
-    pub metric: String,
-    #[serde(deserialize_with = "number_or_null")]
-    pub metric_model: f64,
-    #[serde(deserialize_with = "number_or_null")]
-    pub metric_ablated: f64,
-    #[serde(deserialize_with = "number_or_null")]
-    pub metric_circuit: f64,
-    #[serde(deserialize_with = "number_or_null")]
-    pub faithfulness: f64,
-    #[serde(deserialize_with = "two_numbers_or_null")]
-    pub faithfulness_interval: [f64; 2],
-    #[serde(deserialize_with = "number_or_null")]
-    pub completeness: f64,
-    #[serde(deserialize_with = "number_or_null")]
-    pub accuracy_model: f64,
-    #[serde(deserialize_with = "number_or_null")]
-    pub accuracy_ablated: f64,
-    #[serde(deserialize_with = "number_or_null")]
-    pub accuracy_circuit: f64,
-    #[serde(deserialize_with = "number_or_null")]
-    pub kl: f64,
-    pub minimality: Vec<EdgeCostV1>,
-    /// Absent for circuits of edges.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub minimality_of_nodes: Vec<NodeCostV1>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub random: Option<RandomBaselineV1>,
-}
-
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct EdgeCostV1 {
-    pub edge: String,
-    #[serde(deserialize_with = "number_or_null")]
-    pub cost: f64,
-}
-
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct NodeCostV1 {
-    pub node: String,
-    #[serde(deserialize_with = "number_or_null")]
-    pub cost: f64,
-}
-
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct RandomBaselineV1 {
-    pub circuits: usize,
-    pub edges: usize,
-    #[serde(deserialize_with = "number_or_null")]
-    pub mean: f64,
-    #[serde(deserialize_with = "number_or_null")]
-    pub max: f64,
-    #[serde(deserialize_with = "number_or_null")]
-    pub min: f64,
-}
-
-fn number_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
-}
-
-fn two_numbers_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[f64; 2], D::Error> {
-    Ok(<[Option<f64>; 2]>::deserialize(deserializer)?.map(|number| number.unwrap_or(f64::NAN)))
-}
-
 /// What can be wrong with a file about a graph: `circuit.json`, `scores.json` or an EAP-IG file.
 #[derive(Debug, thiserror::Error)]
 pub enum GraphFileError {
@@ -219,6 +174,8 @@ pub enum ContentError {
     Shared { heads: usize, kv_slots: usize },
     #[error("a graph of {0} edges is too large")]
     TooLarge(usize),
+    #[error("there is no role `{0}`")]
+    Role(String),
     #[error(transparent)]
     Graph(#[from] GraphError),
     #[error("edge {0} is listed twice")]
@@ -254,6 +211,7 @@ impl Hint for ContentError {
             ContentError::Graph(error) => error.hint(),
             ContentError::Repeated(_) => Some("list every edge once".into()),
             ContentError::Missing { what, .. } => Some(format!("a score file lists all {what} of the model")),
+            ContentError::Role(_) => Some("the file is of a newer version, or was edited".into()),
             ContentError::Level(_) => Some("the levels are edge, node and neuron".into()),
         }
     }
@@ -295,9 +253,26 @@ pub(super) fn build_graph(dimensions: Dimensions) -> Result<Graph, ContentError>
     }
 }
 
+impl RoleV1 {
+    fn new(found: &Found) -> RoleV1 {
+        RoleV1 {
+            node: found.node.to_string(),
+            role: found.role.to_string(),
+            value: found.value,
+            threshold: found.role.threshold(),
+            evidence: found.evidence.iter().cloned().collect(),
+        }
+    }
+
+    fn build(self) -> Result<Found, ContentError> {
+        let role = self.role.parse().map_err(|()| ContentError::Role(self.role))?;
+        Ok(Found { node: self.node.parse()?, role, value: self.value, evidence: self.evidence.into_iter().collect() })
+    }
+}
+
 impl CircuitV1 {
     pub fn new(circuit: &Circuit) -> CircuitV1 {
-        let Circuit { provenance, graph, mask, scores, report } = circuit;
+        let Circuit { provenance, graph, mask, scores, report, roles } = circuit;
         let edge = |edge| EdgeV1 { name: graph.name(edge), score: scores.get(edge) };
         CircuitV1 {
             schema: SCHEMA.into(),
@@ -306,6 +281,7 @@ impl CircuitV1 {
             nodes: mask.nodes(graph).iter().map(ToString::to_string).collect(),
             edges: mask.edges(graph).into_iter().map(edge).collect(),
             report: report.as_ref().map(|report| ReportV1::new(graph, report)),
+            roles: roles.iter().map(RoleV1::new).collect(),
         }
     }
 
@@ -325,72 +301,8 @@ impl CircuitV1 {
             return Err(ContentError::Nodes);
         }
         let report = self.report.map(|report| report.build(&graph)).transpose()?;
-        Ok(Circuit { provenance: self.provenance, graph, mask, scores, report })
-    }
-}
-
-impl ReportV1 {
-    fn new(graph: &Graph, report: &Report) -> ReportV1 {
-        let of_node = |cost: &NodeCost| NodeCostV1 { node: graph.node(cost.node).to_string(), cost: cost.cost };
-        let cost = |cost: &EdgeCost| EdgeCostV1 { edge: graph.name(cost.edge), cost: cost.cost };
-        ReportV1 {
-            pairs: report.pairs,
-            metric: report.metric.clone(),
-            metric_model: report.metric_model,
-            metric_ablated: report.metric_ablated,
-            metric_circuit: report.metric_circuit,
-            faithfulness: report.faithfulness,
-            faithfulness_interval: report.faithfulness_interval,
-            completeness: report.completeness,
-            accuracy_model: report.accuracy_model,
-            accuracy_ablated: report.accuracy_ablated,
-            accuracy_circuit: report.accuracy_circuit,
-            kl: report.kl,
-            minimality: report.minimality.iter().map(cost).collect(),
-            minimality_of_nodes: report.minimality_of_nodes.iter().map(of_node).collect(),
-            random: report.random.map(|RandomBaseline { circuits, edges, mean, max, min }| RandomBaselineV1 {
-                circuits,
-                edges,
-                mean,
-                max,
-                min,
-            }),
-        }
-    }
-
-    fn build(self, graph: &Graph) -> Result<Report, GraphError> {
-        let of_node = |cost: NodeCostV1| {
-            let node = graph.source(cost.node.parse()?).ok_or(GraphError::BadNode(cost.node))?;
-            Ok(NodeCost { node, cost: cost.cost })
-        };
-        let cost = |cost: EdgeCostV1| Ok(EdgeCost { edge: graph.parse_edge(&cost.edge)?, cost: cost.cost });
-        Ok(Report {
-            pairs: self.pairs,
-            metric: self.metric,
-            metric_model: self.metric_model,
-            metric_ablated: self.metric_ablated,
-            metric_circuit: self.metric_circuit,
-            faithfulness: self.faithfulness,
-            faithfulness_interval: self.faithfulness_interval,
-            completeness: self.completeness,
-            accuracy_model: self.accuracy_model,
-            accuracy_ablated: self.accuracy_ablated,
-            accuracy_circuit: self.accuracy_circuit,
-            kl: self.kl,
-            minimality: self.minimality.into_iter().map(cost).collect::<Result<_, GraphError>>()?,
-            minimality_of_nodes: self
-                .minimality_of_nodes
-                .into_iter()
-                .map(of_node)
-                .collect::<Result<_, GraphError>>()?,
-            random: self.random.map(|RandomBaselineV1 { circuits, edges, mean, max, min }| RandomBaseline {
-                circuits,
-                edges,
-                mean,
-                max,
-                min,
-            }),
-        })
+        let roles = self.roles.into_iter().map(RoleV1::build).collect::<Result<_, _>>()?;
+        Ok(Circuit { provenance: self.provenance, graph, mask, scores, report, roles })
     }
 }
 

@@ -6,12 +6,15 @@
 
 pub mod eap_json;
 pub mod file;
+pub mod import;
 pub mod merge;
 pub mod nodes;
 pub mod pair_scores;
 pub mod position_scores;
 pub mod prune;
 pub mod report;
+pub mod report_file;
+pub mod roles;
 pub mod scores_file;
 pub mod select;
 pub mod shard_file;

@@ -1,6 +1,7 @@
 //! What evaluation found about a circuit, as plain numbers. Measured on pairs that were not used for scoring.
 
-use crate::graph::{Edge, Source};
+use crate::circuit::EdgeMask;
+use crate::graph::{Edge, Node, Source};
 
 #[derive(Clone, PartialEq, Debug)]
 pub struct Report {
@@ -55,4 +56,37 @@ pub struct RandomBaseline {
     pub mean: f64,
     pub max: f64,
     pub min: f64,
+}
+
+/// A circuit of a row in which each holds all edges of the one before, and how faithful it is.
+#[derive(Clone, Debug)]
+pub struct Stop {
+    pub mask: EdgeMask,
+    pub faithfulness: f64,
+    pub interval: [f64; 2],
+}
+
+/// A prompt pair to look at.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Example {
+    pub clean: String,
+    pub corrupt: String,
+    pub right: String,
+    pub wrong: String,
+    /// The clean prompt's tokens as text.
+    pub tokens: Vec<String>,
+    /// The metric of the model and of the circuit.
+    pub metric: [f64; 2],
+}
+
+/// What is known of a node beyond its edges.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Card {
+    pub node: Node,
+    /// What it was found to do, and the numbers that say so.
+    pub role: Option<[String; 2]>,
+    /// Tokens that it makes more or less likely most, with what it adds to their logits.
+    pub writes: Vec<(String, f64)>,
+    /// Of a head, its attention on each example, row by row: `[query][key]`, keys up to the query.
+    pub patterns: Vec<Vec<Vec<f32>>>,
 }

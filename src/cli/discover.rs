@@ -10,19 +10,37 @@ use super::record::run_record;
 use super::resources::Resources;
 use super::term::{Usage, make_folder, note, print, print_json, write};
 use super::work::{Work, note_if_halved, warn_if_poor};
-use clap::Args;
+use clap::{Args, Parser};
 use penjing::circuit::file::{self, Circuit, Options, SelectionRecord};
-use penjing::circuit::{scores_file, select};
+use penjing::circuit::report::Example;
+use penjing::circuit::{EdgeMask, scores_file, select};
+use penjing::dataset::{Dataset, TokenPair};
 use penjing::discover::parts::{self, Parts};
 use penjing::discover::{self, Goal, MARGIN, Ranking};
-use penjing::eval::{Evidence, evidence};
+use penjing::eval::{Bench, Evidence, curve, evidence};
 use penjing::graph::Level;
+use penjing::render::picture::Content;
+use penjing::render::style::Style;
 use penjing::render::{self, Caption};
+use penjing::report::data::Page;
 use penjing::score::{Method, Problem};
 use penjing::task::Split;
+use penjing::{report, roles};
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Instant;
+
+/// Pairs on which roles are measured, at most.
+const ROLE_PAIRS: usize = 32;
+
+/// Prompts whose attention patterns the report shows.
+const EXAMPLES: usize = 3;
+
+/// Answers of an example, where there are many.
+const MOST_ANSWERS: usize = 6;
+
+/// The most edges that the report shows.
+const MOST_EDGES: usize = 10_000;
 
 #[derive(Args)]
 pub struct Discover {
@@ -167,7 +185,43 @@ impl Discover {
     }
 }
 
-pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
+/// A circuit that was found and written.
+struct Found {
+    circuit: Circuit,
+    out: PathBuf,
+    seconds: f64,
+    /// The faithfulness that was asked for, where it was not reached on fresh pairs.
+    missed: Option<f64>,
+}
+
+/// The folder of a circuit that was found by default.
+///
+/// # Errors
+/// An unknown task or model.
+pub fn default_out(task: &str, model: &str) -> anyhow::Result<PathBuf> {
+    let subject = by_default(task, model)?.subject;
+    let name = penjing::task::resolve(task).map_err(penjing::Error::from)?.name;
+    Ok(subject.default_out(&name, model))
+}
+
+/// Finds and writes the circuit of a task in a model, with everything as it is by default.
+///
+/// # Errors
+/// As the command's own.
+pub fn find_by_default(task: &str, model: &str) -> anyhow::Result<()> {
+    find(&by_default(task, model)?).map(|_| ())
+}
+
+fn by_default(task: &str, model: &str) -> anyhow::Result<Discover> {
+    #[derive(Parser)]
+    struct Alone {
+        #[command(flatten)]
+        discover: Discover,
+    }
+    Ok(Alone::try_parse_from(["discover", "--model", model, "--", task])?.discover)
+}
+
+fn find(command: &Discover) -> anyhow::Result<Found> {
     let subject = &command.subject;
     let start = Instant::now();
     let method = command.scoring.method(subject.seed)?;
@@ -238,6 +292,19 @@ pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
     note_if_halved(&fresh);
     let evidence_seconds = evidence_start.elapsed().as_secs_f64();
 
+    let report_start = Instant::now();
+    let content = Content { graph, mask: &selected.circuit, scores: &at_edges };
+    let progress = Progress::bar("measuring sizes");
+    let mut follow = |share| progress.set(share);
+    let stops = curve::stops(&fresh, graph, &at_edges, &selected.circuit, MOST_EDGES, subject.seed, &mut follow);
+    drop(progress);
+    let shown = &fresh_pairs.pairs[..fresh_pairs.pairs.len().min(ROLE_PAIRS)];
+    let found = roles::roles(&loaded.model, &content, shown, subject.seed);
+    let cards = roles::cards(&loaded.model, &loaded.tokenizer, &content, shown, EXAMPLES, &found);
+    let examples = examples(&work, &fresh, &selected.circuit, &fresh_pairs);
+    drop(fresh);
+    let report_seconds = report_start.elapsed().as_secs_f64();
+
     let scores_text = scores_file::to_json(&problem.table(), &scores, &provenance).map_err(penjing::Error::from)?;
     provenance.selection = Some(command.selection(&method, goal, selected.ranked));
     let caption = Caption {
@@ -250,31 +317,66 @@ pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
             report.faithfulness
         ),
     };
-    let circuit =
-        Circuit { provenance, graph: graph.clone(), mask: selected.circuit, scores: at_edges, report: Some(report) };
+    let circuit = Circuit {
+        provenance,
+        graph: graph.clone(),
+        mask: selected.circuit,
+        scores: at_edges.clone(),
+        report: Some(report),
+        roles: found,
+    };
     let seconds = start.elapsed().as_secs_f64();
     let record = run_record(
         &circuit.provenance,
-        &[("score", scoring_seconds), ("select", select_seconds), ("evidence", evidence_seconds), ("all", seconds)],
+        &[
+            ("score", scoring_seconds),
+            ("select", select_seconds),
+            ("evidence", evidence_seconds),
+            ("report", report_seconds),
+            ("all", seconds),
+        ],
     );
     write(&out, "scores.json", scores_text.as_bytes())?;
     write(&out, "run.json", (serde_json::to_string_pretty(&record)? + "\n").as_bytes())?;
-    write(&out, "circuit.dot", render::dot(graph, &circuit.mask, &circuit.scores, &caption).as_bytes())?;
-    write(&out, "circuit.svg", render::svg(graph, &circuit.mask, &circuit.scores, &caption).as_bytes())?;
+    let content = Content { graph, mask: &circuit.mask, scores: &circuit.scores };
+    let style = Style::default();
+    write(&out, "circuit.dot", render::dot(&content, &style, &caption).as_bytes())?;
+    write(&out, "circuit.svg", render::svg(&content, &style, &caption).as_bytes())?;
+    let page = Page {
+        title: caption.title.clone(),
+        subtitle: caption.subtitle.clone(),
+        description: task.description.clone(),
+        command: std::env::args().collect::<Vec<_>>().join(" "),
+        circuit: &circuit,
+        scores: &at_edges,
+        stops,
+        examples,
+        cards,
+    };
+    write(&out, "report.html", report::html(&page)?.as_bytes())?;
     write(&out, "circuit.json", file::to_json(&circuit).map_err(penjing::Error::from)?.as_bytes())?;
     checkpoint.remove();
 
-    let Some(report) = &circuit.report else { return Ok(Ended::Done) };
-    warn_if_poor(report.accuracy_model, &loaded.id, &task.name);
-    let missed = match goal {
-        Goal::Faithfulness(target) => (report.faithfulness < target).then_some(target),
+    let report = circuit.report.as_ref();
+    warn_if_poor(report.map_or(1.0, |report| report.accuracy_model), &loaded.id, &task.name);
+    let missed = match (goal, report) {
+        (Goal::Faithfulness(target), Some(report)) if report.faithfulness < target => Some(target),
         _ => None,
     };
+    Ok(Found { circuit, out, seconds, missed })
+}
+
+pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
+    let Found { circuit, out, seconds, missed } = find(command)?;
+    let Some(report) = &circuit.report else { return Ok(Ended::Done) };
     if as_json {
         print_json(&summary(&circuit, report, seconds, &out))?;
     } else {
         print(&super::evaluate::table(&circuit, report))?;
-        print(&format!("\n{seconds:.1} s; the picture is {}, beside it the files", out.join("circuit.svg").display()))?;
+        print(&format!(
+            "\n{seconds:.1} s; the page is {}, beside it the picture and the files",
+            out.join("report.html").display()
+        ))?;
     }
     if let Some(target) = missed {
         note(&format!(
@@ -284,6 +386,25 @@ pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
         return Ok(Ended::Failed);
     }
     Ok(Ended::Done)
+}
+
+/// The first of the fresh pairs, with what the model and the circuit make of them.
+fn examples(work: &Work, bench: &Bench, circuit: &EdgeMask, fresh: &Dataset) -> Vec<Example> {
+    let tokenizer = &work.loaded.tokenizer;
+    let (model, circuit) = (bench.clean(), bench.circuit(circuit));
+    let words = |ids: &[u32]| {
+        let shown: Vec<String> = ids.iter().take(MOST_ANSWERS).map(|&id| tokenizer.token_text(id)).collect();
+        if ids.len() > MOST_ANSWERS { shown.join(",") + " …" } else { shown.join(",") }
+    };
+    let example = |(index, pair): (usize, &TokenPair)| Example {
+        clean: pair.prompt.clean.clone(),
+        corrupt: pair.prompt.corrupt.clone(),
+        right: words(&pair.right),
+        wrong: words(&pair.wrong),
+        tokens: tokenizer.token_texts(&pair.clean),
+        metric: [model.metric[index], circuit.metric[index]],
+    };
+    fresh.pairs.iter().take(2 * EXAMPLES).enumerate().map(example).collect()
 }
 
 /// The document that `--json` prints.

@@ -3,6 +3,7 @@
 //! stdout is data, stderr is talk. Exit codes: 0 done, 1 a check failed or a target was not reached, 2 bad usage, task,
 //! model or file, 130 and 143 stopped by Ctrl-C and SIGTERM.
 
+mod compare;
 #[cfg(feature = "torch")]
 mod constants;
 #[cfg(feature = "torch")]
@@ -67,8 +68,10 @@ enum Command {
     /// Measure a circuit on fresh pairs
     #[cfg(feature = "torch")]
     Evaluate(evaluate::Evaluate),
-    /// Draw a circuit file
+    /// Draw circuit files, and write them for other tools
     Render(render::Render),
+    /// Compare circuits: of one model edge by edge, across models by what their nodes do
+    Compare(compare::Compare),
     /// List, show, check or start tasks
     Task {
         #[command(subcommand)]
@@ -141,6 +144,7 @@ fn run(Arguments { json, command }: Arguments) -> anyhow::Result<Ended> {
         #[cfg(feature = "torch")]
         Command::Evaluate(command) => evaluate::run(&command, json),
         Command::Render(command) => render::run(&command, json),
+        Command::Compare(command) => compare::run(&command, json),
         Command::Task { command } => task::run(command, json, &model_tokenizer),
         #[cfg(feature = "torch")]
         Command::Model { command } => model::run(&command, json),

@@ -156,7 +156,11 @@ impl Work {
                 hash: self.task.hash.clone(),
                 corruption: corruptions(dataset),
             },
-            model: ModelRecord { id: self.loaded.id.clone(), config_hash: self.loaded.config_hash.clone() },
+            model: ModelRecord {
+                id: self.loaded.id.clone(),
+                config_hash: self.loaded.config_hash.clone(),
+                d_model: Some(self.loaded.model.spec.d_model),
+            },
             method: MethodRecord { name: method.name().to_owned(), options },
             selection: None,
             ablation: subject.ablation.name().into(),

@@ -3,6 +3,7 @@
 pub mod baseline;
 pub mod bench;
 pub mod bootstrap;
+pub mod curve;
 pub mod division;
 pub mod evidence;
 

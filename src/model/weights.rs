@@ -154,6 +154,15 @@ impl Norm {
         }
     }
 
+    /// What `part` of `x` becomes when the norm has the scale that it has at `x`: parts of the output, of parts of the input
+    /// that add up. The bias is nobody's.
+    pub fn part(&self, x: &Tensor, part: &Tensor) -> Tensor {
+        if self.kind == NormKind::None {
+            return part.shallow_clone();
+        }
+        self.with_gain(self.centred(part) * self.inverse_size(&self.centred(x)))
+    }
+
     /// `x` less its mean, in a LayerNorm.
     fn centred(&self, x: &Tensor) -> Tensor {
         if self.kind == NormKind::LayerNorm { x - x.mean_dim(-1, true, None::<Kind>) } else { x.shallow_clone() }

@@ -2,21 +2,26 @@
 //!
 //! graphviz-rust escapes nothing, so every identifier and value goes through [`quoted`].
 
-use super::{Caption, theme};
-use crate::circuit::EdgeMask;
-use crate::graph::scores::Scores;
-use crate::graph::{Graph, Node};
+use super::Caption;
+use super::figure::{Figure, FigureEdge, FigureNode};
+use super::style::Style;
+use super::theme::Theme;
+use crate::graph::Node;
 use crate::model::spec::Branch;
 use graphviz_rust::dot_structures::{
     Attribute, Edge, EdgeTy, Graph as DotGraph, GraphAttributes, Id, Node as DotNode, NodeId, Stmt, Subgraph, Vertex,
 };
 use graphviz_rust::printer::{DotPrinter, PrinterContext};
 
-pub(super) fn draw(graph: &Graph, mask: &EdgeMask, scores: &Scores, caption: &Caption) -> String {
+pub fn draw(figure: &Figure, style: &Style, caption: &Caption) -> String {
+    let theme = &style.theme;
     let mut stmts = vec![
         attribute_of_graph("rankdir", "BT"),
+        attribute_of_graph("bgcolor", &theme.paper.to_string()),
+        attribute_of_graph("fontcolor", &theme.ink.to_string()),
         attribute_of_graph("fontname", "Helvetica"),
         Stmt::GAttribute(GraphAttributes::Node(vec![
+            attribute("color", &theme.ink.to_string()),
             attribute("fontname", "Helvetica"),
             attribute("fontsize", "10"),
             attribute("height", "0.25"),
@@ -24,6 +29,7 @@ pub(super) fn draw(graph: &Graph, mask: &EdgeMask, scores: &Scores, caption: &Ca
         ])),
         Stmt::GAttribute(GraphAttributes::Edge(vec![
             attribute("arrowsize", "0.5"),
+            attribute("fontcolor", &theme.faint_ink.to_string()),
             attribute("fontname", "Helvetica"),
             attribute("fontsize", "8"),
         ])),
@@ -34,79 +40,61 @@ pub(super) fn draw(graph: &Graph, mask: &EdgeMask, scores: &Scores, caption: &Ca
         stmts.push(attribute_of_graph("label", &heading.join("\n")));
         stmts.push(attribute_of_graph("labelloc", "t"));
     }
-
-    let nodes = mask.nodes(graph);
-    for row in nodes.chunk_by(|a, b| row(*a) == row(*b)) {
+    for row in figure.nodes.chunk_by(|a, b| a.row == b.row) {
         let mut rank = vec![attribute_of_graph("rank", "same")];
-        rank.extend(row.iter().map(|node| Stmt::Node(node_statement(*node))));
+        rank.extend(row.iter().map(|node| Stmt::Node(node_statement(node, theme))));
         // A name of its own: graphviz-rust invents random ones for anonymous subgraphs.
-        let id = quoted(&format!("row {}", row.first().map(ToString::to_string).unwrap_or_default()));
+        let id = quoted(&format!("row {}", row.first().map(|node| node.label.as_str()).unwrap_or_default()));
         stmts.push(Stmt::Subgraph(Subgraph { id, stmts: rank }));
     }
-
-    let edges = mask.edges(graph);
-    let largest = edges.iter().map(|edge| scores.get(*edge).abs()).filter(|size| size.is_finite()).fold(0.0, f32::max);
+    let mut edges: Vec<&FigureEdge> = figure.edges.iter().collect();
+    edges.sort_by_key(|edge| edge.place);
     for edge in edges {
-        let slot = graph.slot(edge.destination);
-        let score = scores.get(edge);
-        let strength = match f64::from(score.abs() / largest) {
-            _ if largest <= 0.0 => 1.0,
-            strength if strength.is_finite() => strength,
-            _ => 0.0,
-        };
-        let width = if largest > 0.0 { theme::stroke(strength) } else { 1.0 };
-        let mut attributes = vec![
-            attribute("id", &graph.name(edge)),
-            attribute("color", &theme::colour(score, strength, largest > 0.0)),
-            attribute("penwidth", &format!("{width:.2}")),
-            attribute("arrowhead", if score < 0.0 { "tee" } else { "normal" }),
-            attribute("tooltip", &format!("{} {score:+.4}", graph.name(edge))),
-        ];
-        if let Some(branch) = slot.branch() {
-            attributes.push(attribute("label", &branch.to_string()));
-            let style = match branch {
-                Branch::Query => "dashed",
-                Branch::Key => "dotted",
-                Branch::Value => "solid",
-            };
-            attributes.push(attribute("style", style));
-        }
-        for reader in mask.readers(graph, slot) {
-            let [from, to] = [graph.node(edge.source), reader].map(|node| Vertex::N(node_id(node)));
-            stmts.push(Stmt::Edge(Edge { ty: EdgeTy::Pair(from, to), attributes: attributes.clone() }));
-        }
+        let [from, to] = [edge.from, edge.to].map(|node| Vertex::N(node_id(&figure.nodes[node])));
+        let attributes = attributes_of(edge, theme, figure.scored());
+        stmts.push(Stmt::Edge(Edge { ty: EdgeTy::Pair(from, to), attributes }));
     }
     let document = DotGraph::DiGraph { id: quoted("circuit"), strict: false, stmts };
     document.print(&mut PrinterContext::default()) + "\n"
 }
 
-/// Nodes of one row share this key.
-fn row(node: Node) -> (usize, bool) {
-    match node {
-        Node::Input => (0, false),
-        Node::Head(layer, _) => (1 + layer.0, false),
-        Node::Mlp(layer) => (1 + layer.0, true),
-        Node::Logits => (usize::MAX, false),
+fn attributes_of(edge: &FigureEdge, theme: &Theme, scored: bool) -> Vec<Attribute> {
+    let mut attributes = vec![
+        attribute("id", &edge.name),
+        attribute("color", &theme.of_edge(edge.score, edge.strength, scored).to_string()),
+        attribute("penwidth", &format!("{:.2}", edge.width)),
+        attribute("arrowhead", if edge.negative() { "tee" } else { "normal" }),
+        attribute("tooltip", &format!("{} {:+.4}", edge.name, edge.score)),
+    ];
+    if let Some(branch) = edge.branch {
+        let style = match branch {
+            Branch::Query => "dashed",
+            Branch::Key => "dotted",
+            Branch::Value => "solid",
+        };
+        attributes.push(attribute("label", &branch.to_string()));
+        attributes.push(attribute("style", style));
     }
+    attributes
 }
 
-fn node_statement(node: Node) -> DotNode {
-    let (style, fill, ink) = match node {
-        Node::Head(..) => ("rounded,filled", theme::PAPER, theme::INK),
-        Node::Mlp(_) => ("filled", theme::MLP_FILL, theme::INK),
-        Node::Input | Node::Logits => ("rounded,filled", theme::INK, theme::PAPER),
+fn node_statement(node: &FigureNode, theme: &Theme) -> DotNode {
+    let (style, fill, ink) = match node.nodes.first() {
+        Some(Node::Head(..)) => ("rounded,filled", theme.paper, theme.ink),
+        Some(Node::Mlp(_)) => ("filled", theme.mlp_fill, theme.ink),
+        _ => ("rounded,filled", theme.ink, theme.paper),
     };
     let attributes = vec![
-        attribute("label", &node.to_string()),
+        attribute("label", &node.label),
         attribute("style", style),
-        attribute("fillcolor", fill),
-        attribute("fontcolor", ink),
+        attribute("fillcolor", &fill.to_string()),
+        attribute("fontcolor", &ink.to_string()),
     ];
     DotNode { id: node_id(node), attributes }
 }
 
-fn node_id(node: Node) -> NodeId {
-    NodeId(quoted(&node.to_string()), None)
+fn node_id(node: &FigureNode) -> NodeId {
+    NodeId(quoted(&node.label), None)
 }
 
 fn attribute(name: &str, value: &str) -> Attribute {

@@ -9,31 +9,70 @@
 //! 4. heights, ports and paths ([`super::route`]).
 
 use super::figure::Figure;
-use super::{order, place, route, theme};
-use crate::circuit::EdgeMask;
-use crate::graph::scores::Scores;
-use crate::graph::{Edge, Graph, Node};
+use super::picture::{Link, Picture};
+use super::{order, place, route, sizes};
+use crate::graph::Node;
 use crate::model::spec::Branch;
 
-/// Places everything.
-pub fn layout(graph: &Graph, mask: &EdgeMask, scores: &Scores) -> Figure {
-    let mut draft = Draft::new(graph, mask, scores);
+/// The heights of rows.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Rows {
+    /// With as much room between them as their edges want, less where the figure would be higher than this.
+    Near(Option<f64>),
+    /// By relative depth, in a figure of this height: rows of models with different numbers of layers stand side by side.
+    ByDepth(f64),
+}
+
+/// Places everything, in no more than `width` points if that is possible.
+pub fn layout(picture: &Picture, rows: Rows, width: Option<f64>) -> Figure {
+    let mut draft = Draft::new(picture);
     order::order(&mut draft);
     let bundles = route::bundles(&draft);
-    let x = place::place(&draft, &bundles);
-    route::figure(graph, &draft, &bundles, x)
+    let room = width.map(|width| width - route::left_margin(picture.layers) - sizes::MARGIN);
+    let x = place::place(&draft, &bundles, room);
+    route::figure(&draft, &bundles, x, rows)
+}
+
+/// The least height in which rows by depth do not run into each other, in points.
+pub fn least_height_by_depth(picture: &Picture) -> f64 {
+    let draft = Draft::new(picture);
+    let height =
+        |row: usize| draft.nodes.iter().filter(|node| node.row == row).map(|node| node.height).fold(0.0, f64::max);
+    let depths = draft.depths();
+    let needed = (1..depths.len()).map(|row| {
+        let between = (height(row - 1) + height(row)) / 2.0 + 2.0 * sizes::LEAST_GAP;
+        between / (depths[row] - depths[row - 1])
+    });
+    needed.fold(0.0, f64::max) + 2.0 * sizes::MARGIN + sizes::HEAD_HEIGHT
+}
+
+/// A width that no layout of the picture is below, in points.
+pub fn least_width(picture: &Picture) -> f64 {
+    let draft = Draft::new(picture);
+    let width = |item: &usize| {
+        let item = &draft.items[*item];
+        let node = &draft.nodes[item.node];
+        if !item.lane {
+            return node.width;
+        }
+        let passing = node.out.iter().filter(|&&link| draft.nodes[draft.picture.links[link].to].row > item.row);
+        passing.map(|&link| draft.widths[link] + sizes::STRAND_GAP).sum::<f64>()
+    };
+    let of_row =
+        |row: &Vec<usize>| row.iter().map(width).sum::<f64>() + sizes::LANE_GAP * row.len().saturating_sub(1) as f64;
+    draft.rows.iter().map(of_row).fold(0.0, f64::max) + route::left_margin(picture.layers) + sizes::MARGIN
 }
 
 /// The circuit with rows and sizes but no places yet.
-pub(super) struct Draft {
+pub(super) struct Draft<'a> {
+    pub picture: &'a Picture,
     pub nodes: Vec<DraftNode>,
-    pub links: Vec<Link>,
+    /// The stroke of each link.
+    pub widths: Vec<f64>,
     /// Boxes first, with the index of their node; then lanes.
     pub items: Vec<Item>,
     /// The items of each row from left to right.
     pub rows: Vec<Vec<usize>>,
-    /// The largest |score|.
-    pub largest: f64,
 }
 
 pub(super) struct DraftNode {
@@ -48,16 +87,6 @@ pub(super) struct DraftNode {
     pub lanes: Vec<usize>,
 }
 
-pub(super) struct Link {
-    pub edge: Edge,
-    pub from: usize,
-    pub to: usize,
-    pub branch: Option<Branch>,
-    pub score: f32,
-    pub strength: f64,
-    pub width: f64,
-}
-
 /// Something that takes room in a row.
 #[derive(Clone, Copy)]
 pub(super) struct Item {
@@ -67,78 +96,60 @@ pub(super) struct Item {
     pub lane: bool,
 }
 
-impl Draft {
-    fn new(graph: &Graph, mask: &EdgeMask, scores: &Scores) -> Draft {
-        let mut shown = mask.nodes(graph);
-        if shown.first() != Some(&Node::Input) {
-            shown.insert(0, Node::Input);
-        }
-        if shown.last() != Some(&Node::Logits) {
-            shown.push(Node::Logits);
-        }
-        let mut ranks: Vec<usize> = shown.iter().map(|node| rank(*node, graph.dimensions.layers)).collect();
+impl<'a> Draft<'a> {
+    fn new(picture: &'a Picture) -> Draft<'a> {
+        let rank = |node: Node| rank(node, picture.layers);
+        let first = |nodes: &[Node]| nodes.first().copied().unwrap_or(Node::Input);
+        let mut ranks: Vec<usize> = picture.boxes.iter().map(|shown| rank(first(&shown.nodes))).collect();
         ranks.dedup();
-
-        let mut nodes: Vec<DraftNode> = shown
+        let mut nodes: Vec<DraftNode> = picture
+            .boxes
             .iter()
-            .map(|&node| DraftNode {
-                node,
-                row: ranks.binary_search(&rank(node, graph.dimensions.layers)).unwrap_or(0),
-                width: 0.0,
-                height: height(node),
-                out: Vec::new(),
-                into: Vec::new(),
-                lanes: Vec::new(),
-            })
-            .collect();
-
-        let edges = mask.edges(graph);
-        let size = |edge: &Edge| match f64::from(scores.get(*edge)).abs() {
-            size if size.is_finite() => size,
-            _ => 0.0,
-        };
-        let largest = edges.iter().map(size).fold(0.0, f64::max);
-        let index = |node: Node| shown.iter().position(|known| *known == node).unwrap_or(0);
-        let links: Vec<Link> = edges
-            .iter()
-            .flat_map(|edge| {
-                mask.readers(graph, graph.slot(edge.destination)).into_iter().map(move |reader| (edge, reader))
-            })
-            .map(|(edge, reader)| {
-                let slot = graph.slot(edge.destination);
-                let strength = if largest > 0.0 { size(edge) / largest } else { 1.0 };
-                Link {
-                    edge: *edge,
-                    from: index(graph.node(edge.source)),
-                    to: index(reader),
-                    branch: slot.branch(),
-                    score: scores.get(*edge),
-                    strength,
-                    // Without scores all edges are alike, and none is strong.
-                    width: if largest > 0.0 { theme::stroke(strength) } else { 1.0 },
+            .map(|shown| {
+                let node = first(&shown.nodes);
+                DraftNode {
+                    node,
+                    row: ranks.binary_search(&rank(node)).unwrap_or(0),
+                    width: 0.0,
+                    height: height(node, picture.merged_branches),
+                    out: Vec::new(),
+                    into: Vec::new(),
+                    lanes: Vec::new(),
                 }
             })
             .collect();
-        for (link, Link { from, to, .. }) in links.iter().enumerate() {
-            nodes[*from].out.push(link);
-            nodes[*to].into.push(link);
+        for (link, of) in picture.links.iter().enumerate() {
+            nodes[of.from].out.push(link);
+            nodes[of.to].into.push(link);
         }
-
-        let mut items: Vec<Item> =
-            (0..nodes.len()).map(|node| Item { row: nodes[node].row, node, lane: false }).collect();
-        for node in 0..nodes.len() {
-            nodes[node].width = width(&nodes[node], &links);
-            let top = nodes[node].out.iter().map(|link| nodes[links[*link].to].row).max().unwrap_or(0);
-            for row in nodes[node].row + 1..top {
-                nodes[node].lanes.push(items.len());
-                items.push(Item { row, node, lane: true });
+        // Without scores all edges are alike, and none is strong.
+        let width = |strength: f64| if picture.largest > 0.0 { sizes::stroke(strength) } else { 1.0 };
+        let widths = picture.links.iter().map(|link| width(link.strength)).collect();
+        let items = (0..nodes.len()).map(|node| Item { row: nodes[node].row, node, lane: false }).collect();
+        let mut draft = Draft { picture, nodes, widths, items, rows: vec![Vec::new(); ranks.len()] };
+        for node in 0..draft.nodes.len() {
+            draft.nodes[node].width = draft.width(node);
+            let rows = draft.nodes[node].out.iter().map(|link| draft.nodes[picture.links[*link].to].row);
+            for row in draft.nodes[node].row + 1..rows.max().unwrap_or(0) {
+                let lane = draft.items.len();
+                draft.nodes[node].lanes.push(lane);
+                draft.items.push(Item { row, node, lane: true });
             }
         }
-        let mut rows = vec![Vec::new(); ranks.len()];
-        for (index, item) in items.iter().enumerate() {
-            rows[item.row].push(index);
+        for (index, item) in draft.items.iter().enumerate() {
+            draft.rows[item.row].push(index);
         }
-        Draft { nodes, links, items, rows, largest }
+        draft
+    }
+
+    /// The relative depth of each row, 0 for the input and 1 for the logits.
+    pub fn depths(&self) -> Vec<f64> {
+        let last = rank(Node::Logits, self.picture.layers);
+        let mut depths = vec![0.0; self.rows.len()];
+        for node in &self.nodes {
+            depths[node.row] = rank(node.node, self.picture.layers) as f64 / last as f64;
+        }
+        depths
     }
 
     /// The box or lane of a node in a row that its edges pass.
@@ -152,10 +163,31 @@ impl Draft {
     /// Where a link enters its destination's box, relative to the box's centre, before the tips in one port are spread.
     pub fn port_offset(&self, link: &Link) -> f64 {
         let Some(branch) = link.branch else { return 0.0 };
-        let widths = port_widths(&self.nodes[link.to], &self.links);
+        let widths = self.port_widths(link.to);
         let before: f64 = widths[..branch.index()].iter().sum();
         let total: f64 = widths.iter().sum();
         before + widths[branch.index()] / 2.0 - total / 2.0
+    }
+
+    /// Wide enough for the label, for every edge that leaves and for every edge that arrives.
+    fn width(&self, node: usize) -> f64 {
+        let drawn = &self.nodes[node];
+        let label = sizes::text_width(&self.picture.boxes[node].label, sizes::LABEL_SIZE) + 8.0;
+        let leaving: f64 = drawn.out.iter().map(|link| self.widths[*link] + sizes::STRAND_GAP).sum();
+        let arriving = match drawn.node {
+            Node::Head(..) if !self.picture.merged_branches => self.port_widths(node).iter().sum(),
+            _ => drawn.into.len() as f64 * sizes::TIP_SPACING,
+        };
+        label.max(leaving + 4.0).max(arriving + 3.0)
+    }
+
+    /// The widths of a head's q, k and v ports.
+    fn port_widths(&self, node: usize) -> [f64; 3] {
+        let into = &self.nodes[node].into;
+        Branch::ALL.map(|branch| {
+            let tips = into.iter().filter(|link| self.picture.links[**link].branch == Some(branch)).count();
+            (tips as f64 * sizes::TIP_SPACING + 1.0).max(sizes::PORT_WIDTH)
+        })
     }
 }
 
@@ -168,29 +200,11 @@ fn rank(node: Node, layers: usize) -> usize {
     }
 }
 
-fn height(node: Node) -> f64 {
+fn height(node: Node, merged_branches: bool) -> f64 {
     match node {
-        Node::Head(..) => theme::HEAD_HEIGHT,
-        Node::Mlp(_) => theme::MLP_HEIGHT,
-        Node::Input | Node::Logits => theme::END_HEIGHT,
+        Node::Head(..) if merged_branches => sizes::LOW_HEAD_HEIGHT,
+        Node::Head(..) => sizes::HEAD_HEIGHT,
+        Node::Mlp(_) => sizes::MLP_HEIGHT,
+        Node::Input | Node::Logits => sizes::END_HEIGHT,
     }
-}
-
-/// Wide enough for the label, for every edge that leaves and for every edge that arrives.
-fn width(node: &DraftNode, links: &[Link]) -> f64 {
-    let label = theme::text_width(&node.node.to_string(), theme::LABEL_SIZE) + 8.0;
-    let leaving: f64 = node.out.iter().map(|link| links[*link].width + theme::STRAND_GAP).sum();
-    let arriving = match node.node {
-        Node::Head(..) => port_widths(node, links).iter().sum(),
-        _ => node.into.len() as f64 * theme::TIP_SPACING,
-    };
-    label.max(leaving + 4.0).max(arriving + 3.0)
-}
-
-/// The widths of a head's q, k and v ports.
-fn port_widths(node: &DraftNode, links: &[Link]) -> [f64; 3] {
-    Branch::ALL.map(|branch| {
-        let tips = node.into.iter().filter(|link| links[**link].branch == Some(branch)).count();
-        (tips as f64 * theme::TIP_SPACING + 1.0).max(theme::PORT_WIDTH)
-    })
 }

@@ -1,22 +1,32 @@
-//! Pictures of a circuit: SVG by our own layered layout, DOT for Graphviz. No tensors, no files, no clock: equal circuits give equal
-//! bytes.
+//! Pictures of a circuit, all from one positioned figure. No tensors, no files, no clock: equal circuits give equal bytes.
 //!
-//! [`layout`] turns a circuit into a positioned [`figure::Figure`]; [`svg`](mod@svg) draws the figure with the colours and
-//! sizes of [`theme`].
+//! circuit ─► [`picture`] (what is drawn) ─► [`layout`] (`order`, `place`, `route`) ─► [`figure`] ─► [`scene`] (shapes)
+//! ─► [`svg`], [`tikz`]; [`raster`] prints the SVG as PNG and PDF. [`dot`] goes from the figure to Graphviz. [`graphml`] and
+//! [`table`] hold the circuit itself, with nothing simplified. [`fit`] chooses how much is drawn in a given width.
 
 pub mod dot;
 pub mod figure;
+pub mod fit;
+pub mod graphml;
 pub mod layout;
 mod legend;
 mod order;
+pub mod picture;
 mod place;
+pub mod raster;
 mod route;
+pub mod scene;
+pub mod sizes;
+pub mod style;
 pub mod svg;
+pub mod table;
 pub mod theme;
+pub mod tikz;
 
-use crate::circuit::EdgeMask;
-use crate::graph::Graph;
-use crate::graph::scores::Scores;
+use figure::Figure;
+use picture::Content;
+use scene::Scene;
+use style::Style;
 
 /// Text above the figure. Empty strings take no room.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -26,11 +36,16 @@ pub struct Caption {
 }
 
 /// The circuit as an SVG document, with sizes in points: print it unscaled.
-pub fn svg(graph: &Graph, mask: &EdgeMask, scores: &Scores, caption: &Caption) -> String {
-    svg::draw(&layout::layout(graph, mask, scores), caption)
+pub fn svg(content: &Content, style: &Style, caption: &Caption) -> String {
+    svg::draw(&Scene::new(&figure(content, style), style, caption))
+}
+
+/// The circuit with all its places.
+pub fn figure(content: &Content, style: &Style) -> Figure {
+    fit::figure(content, style)
 }
 
 /// The circuit in Graphviz's language.
-pub fn dot(graph: &Graph, mask: &EdgeMask, scores: &Scores, caption: &Caption) -> String {
-    dot::draw(graph, mask, scores, caption)
+pub fn dot(content: &Content, style: &Style, caption: &Caption) -> String {
+    dot::draw(&figure(content, style), style, caption)
 }

@@ -20,7 +20,7 @@ struct Segment {
 }
 
 struct Sweeper<'a> {
-    draft: &'a Draft,
+    draft: &'a Draft<'a>,
     rows: Vec<Vec<usize>>,
     /// Each item's place in its row.
     place: Vec<usize>,
@@ -55,11 +55,12 @@ impl<'a> Sweeper<'a> {
         for (node, drawn) in draft.nodes.iter().enumerate() {
             for (above, lane) in drawn.lanes.iter().enumerate() {
                 let row = drawn.row + above;
-                let weight = drawn.out.iter().filter(|link| draft.nodes[draft.links[**link].to].row > row + 1).count();
+                let weight =
+                    drawn.out.iter().filter(|link| draft.nodes[draft.picture.links[**link].to].row > row + 1).count();
                 gaps[row].push(Segment { low: draft.item_at(node, row), high: *lane, port: 1, weight });
             }
         }
-        for link in &draft.links {
+        for link in &draft.picture.links {
             let row = draft.nodes[link.to].row - 1;
             let port = link.branch.map_or(1, |branch| branch.index());
             gaps[row].push(Segment { low: draft.item_at(link.from, row), high: link.to, port, weight: 1 });

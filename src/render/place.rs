@@ -5,7 +5,7 @@
 
 use super::layout::Draft;
 use super::route::Bundle;
-use super::theme;
+use super::sizes;
 
 const SWEEPS: usize = 40;
 
@@ -17,7 +17,9 @@ struct Wish {
     upwards: bool,
 }
 
-pub(super) fn place(draft: &Draft, bundles: &[Bundle]) -> Vec<f64> {
+/// The place of every item, the leftmost reaching to 0; no wider than `room`, if the items allow that.
+pub(super) fn place(draft: &Draft, bundles: &[Bundle], room: Option<f64>) -> Vec<f64> {
+    let room = room.unwrap_or(f64::INFINITY);
     let extents: Vec<(f64, f64)> = (0..draft.items.len()).map(|item| extent(draft, bundles, item)).collect();
     let wishes = wishes(draft, bundles);
     let mut x = vec![0.0; draft.items.len()];
@@ -44,13 +46,13 @@ pub(super) fn place(draft: &Draft, bundles: &[Bundle]) -> Vec<f64> {
                     (sum / weight, weight)
                 })
                 .collect();
-            for (item, place) in items.iter().zip(isotonic(draft, &extents, items, &wanted)) {
+            for (item, place) in items.iter().zip(isotonic(draft, &extents, items, &wanted, room)) {
                 x[*item] = place;
             }
         }
     }
     for _ in 0..3 {
-        straighten(draft, &extents, &mut x);
+        straighten(draft, &extents, &mut x, room);
     }
     let left = (0..x.len()).map(|item| x[item] - extents[item].0).fold(f64::INFINITY, f64::min);
     x.iter().map(|place| place - left).collect()
@@ -64,11 +66,11 @@ fn extent(draft: &Draft, bundles: &[Bundle], item: usize) -> (f64, f64) {
         return (half, half);
     }
     let strands = bundles[drawn.node].strands.iter().filter(|strand| {
-        let link = &draft.links[strand.link];
+        let link = &draft.picture.links[strand.link];
         draft.nodes[link.to].row > drawn.row
     });
     strands.fold((f64::NEG_INFINITY, f64::NEG_INFINITY), |(left, right), strand| {
-        let half = draft.links[strand.link].width / 2.0;
+        let half = draft.widths[strand.link] / 2.0;
         (left.max(half - strand.offset), right.max(half + strand.offset))
     })
 }
@@ -76,9 +78,9 @@ fn extent(draft: &Draft, bundles: &[Bundle], item: usize) -> (f64, f64) {
 /// The least distance between the places of two neighbours.
 fn separation(draft: &Draft, extents: &[(f64, f64)], left: usize, right: usize) -> f64 {
     let gap = match (draft.items[left].lane, draft.items[right].lane) {
-        (false, false) => theme::NODE_GAP,
-        (true, true) => theme::LANE_GAP,
-        _ => theme::NODE_LANE_GAP,
+        (false, false) => sizes::NODE_GAP,
+        (true, true) => sizes::LANE_GAP,
+        _ => sizes::NODE_LANE_GAP,
     };
     extents[left].1 + extents[right].0 + gap
 }
@@ -97,7 +99,7 @@ fn wishes(draft: &Draft, bundles: &[Bundle]) -> Vec<Vec<Wish>> {
             want(draft.item_at(node, drawn.row + above), *lane, 0.0, weight);
         }
         for strand in &bundle.strands {
-            let link = &draft.links[strand.link];
+            let link = &draft.picture.links[strand.link];
             let low = draft.item_at(node, draft.nodes[link.to].row - 1);
             want(low, link.to, strand.offset - draft.port_offset(link), 0.4 + link.strength);
         }
@@ -105,8 +107,9 @@ fn wishes(draft: &Draft, bundles: &[Bundle]) -> Vec<Vec<Wish>> {
     wishes
 }
 
-/// The places of a row's items that are nearest to the wanted ones, in order and apart.
-fn isotonic(draft: &Draft, extents: &[(f64, f64)], items: &[usize], wanted: &[(f64, f64)]) -> Vec<f64> {
+/// The places of a row's items that are nearest to the wanted ones, in order and apart, between -`room` / 2 and `room` / 2 if
+/// they fit: the solution with bounds is the one without, bounded.
+fn isotonic(draft: &Draft, extents: &[(f64, f64)], items: &[usize], wanted: &[(f64, f64)], room: f64) -> Vec<f64> {
     let mut shift = 0.0;
     let mut shifts = Vec::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
@@ -125,12 +128,15 @@ fn isotonic(draft: &Draft, extents: &[(f64, f64)], items: &[usize], wanted: &[(f
         }
         blocks.push(block);
     }
+    let reach = |item: Option<&usize>, side: fn(&(f64, f64)) -> f64| item.map_or(0.0, |item| side(&extents[*item]));
+    let low = reach(items.first(), |extent| extent.0) - room / 2.0;
+    let high = (room / 2.0 - shift - reach(items.last(), |extent| extent.1)).max(low);
     let places = blocks.iter().flat_map(|(place, _, count)| std::iter::repeat_n(*place, *count));
-    places.zip(shifts).map(|(place, shift)| place + shift).collect()
+    places.zip(shifts).map(|(place, shift)| place.clamp(low, high) + shift).collect()
 }
 
 /// Splits each box with its lane into the longest pieces that fit on one vertical line, and puts them there.
-fn straighten(draft: &Draft, extents: &[(f64, f64)], x: &mut [f64]) {
+fn straighten(draft: &Draft, extents: &[(f64, f64)], x: &mut [f64], room: f64) {
     let mut place_of = vec![0; draft.items.len()];
     for item in draft.rows.iter().flat_map(|row| row.iter().enumerate()) {
         place_of[*item.1] = item.0;
@@ -148,11 +154,11 @@ fn straighten(draft: &Draft, extents: &[(f64, f64)], x: &mut [f64]) {
                 let (row, place) = (&draft.rows[draft.items[item].row], place_of[item]);
                 let least = match place.checked_sub(1) {
                     Some(left) => x[row[left]] + separation(draft, extents, row[left], item),
-                    None => f64::NEG_INFINITY,
+                    None => extents[item].0 - room / 2.0,
                 };
                 let most = match row.get(place + 1) {
                     Some(right) => x[*right] - separation(draft, extents, item, *right),
-                    None => f64::INFINITY,
+                    None => room / 2.0 - extents[item].1,
                 };
                 if low.max(least) > high.min(most) {
                     break;
