@@ -3,8 +3,8 @@
 //! Data flows one way, and so do imports:
 //!
 //! ```text
-//! task ─► dataset ─► model ─► graph ─► score ─► select ─► evaluate ─► render
-//! TOML    pairs      tensors  petgraph  Array2   circuit   report      files
+//! task ─► dataset ─► model ─► graph ─► score ─► select ─► evaluate ─► render ─► compare
+//! TOML    pairs      tensors  petgraph  Array2   circuit   report      figures  tables
 //! ```
 //!
 //! 1. [`task`] reads a TOML file and expands it into clean and corrupt prompt pairs.
@@ -15,11 +15,13 @@
 //! 5. [`score`] gives every edge (or node, or neuron) a number; [`measure`] runs the pairs for it and for evaluation.
 //! 6. [`circuit`] selects and prunes edges.
 //! 7. [`eval`] runs a circuit and measures how faithful, complete and minimal it is.
-//! 8. [`render`] writes DOT and SVG.
+//! 8. [`roles`] measures what the nodes of a circuit do.
+//! 9. [`render`] draws figures for papers and files for other tools; [`report`] makes the page to explore.
+//! 10. [`compare`] tells what circuits have in common.
 //!
 //! [`parity`] holds all of it against numbers that other implementations wrote down.
 //!
-//! `score`, `eval`, [`discover`] and the tensor side of `model` and `intervene` need libtorch and sit behind the default
+//! `score`, `eval`, [`roles`], [`discover`] and the tensor side of `model` and `intervene` need libtorch and sit behind the default
 //! feature `torch`; everything else builds without it.
 
 pub mod ablation;

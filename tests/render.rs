@@ -290,6 +290,11 @@ fn circuits_of_any_size_fit_a_page() {
             assert!(figure.width <= width * MILLIMETRE + 1e-6, "{edges} edges at {width} mm: {}", figure.width);
             assert!(figure.height <= 230.0 * MILLIMETRE + 1e-6, "{edges} edges at {width} mm: {} high", figure.height);
             assert!(!figure.edges.is_empty(), "{edges} edges at {width} mm: nothing is drawn");
+            // The same without scores.
+            let unscored = Content { scores: &Scores::zeros(&graph), ..content };
+            let figure = render::figure(&unscored, &style);
+            check_figure(&figure);
+            assert!(figure.width <= width * MILLIMETRE + 1e-6, "{edges} edges at {width} mm: {}", figure.width);
         }
     }
 }

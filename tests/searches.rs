@@ -13,14 +13,17 @@ use penjing::graph::{Destination, Dimensions, Edge, Graph, KvSlots, Slot, Source
 use penjing::measure::batch::Prefix;
 use penjing::measure::memory::MemoryError;
 use penjing::metric::MetricKind;
-use penjing::model::spec::{Branch, Head, Layer};
-use penjing::model::{Dtype, LoadOptions, Loaded, load_with};
+use penjing::model::spec::{Branch, Head, Layer, Spec};
+use penjing::model::{Dtype, LoadOptions, Loaded, Model, load_with};
 use penjing::parity;
 use penjing::score::hard_concrete::{Gate, open, openness};
 use penjing::score::{Method, Problem, Progress, ScoreError, State, acdc, advance, eap_ig, mask, score};
 use penjing::task::{self, Expansion, Split};
 use std::collections::BTreeSet;
 use std::path::Path;
+
+#[path = "../benches/methods/pairs.rs"]
+mod timed;
 
 const METRIC: MetricKind = MetricKind::LogitDifference;
 
@@ -181,6 +184,25 @@ fn acdc_decides_as_the_plain_search() {
         }
         assert!(partial >= 5 && direct >= 2, "{name}: the thresholds keep nearly all edges or none");
     }
+}
+
+/// The same on the middle shape of the benchmarks, in f32 as they run it.
+#[test]
+fn acdc_keeps_what_the_plain_search_keeps_on_the_shape_that_is_timed() {
+    tch::set_num_threads(1);
+    let model = Model::random(Spec::gpt2(4, 4, 256, 2048, 64), 0);
+    let pairs = timed::pairs(32, model.spec.vocab);
+    let graph = Graph::new(Dimensions::of(&model.spec, KvSlots::PerQueryHead));
+    let problem = Problem::new(&model, &graph, &pairs, METRIC);
+    let bench = Bench::new(&problem).unwrap();
+    let mut kept = Vec::new();
+    for tau in [1e-2, 1e-5] {
+        let options = acdc::Options { tau, ..acdc::Options::default() };
+        let (ours, plain) = (acdc(&problem, &options), plain_acdc(&bench, &graph, &options));
+        assert!(ours == plain, "at {tau} {} and {} edges are kept", ours.edges.count(), plain.edges.count());
+        kept.push(ours.edges.count());
+    }
+    assert!(kept[1] > 10, "{kept:?}");
 }
 
 /// The distribution in closed form: P(z ≤ x) = σ(T · logit(x̂) − log α), x̂ the place of x on the stretch from −0.1 to 1.1.

@@ -57,7 +57,7 @@ pub fn run(command: &Compare, as_json: bool) -> anyhow::Result<Ended> {
         let message = "there is nothing to compare the circuit with".to_owned();
         return Err(Usage { message, hint: "name another circuit file, or a --reference".into() }.into());
     }
-    let pairs: Vec<Pair> = others.iter().map(|other| Pair::new(first, other)).collect();
+    let pairs = Pair::all(&all);
     if command.by == Some(By::Edges)
         && let Some((other, _)) = others.iter().zip(&pairs).find(|(_, pair)| pair.same_graph.is_none())
     {
@@ -81,9 +81,8 @@ pub fn run(command: &Compare, as_json: bool) -> anyhow::Result<Ended> {
     let mut written = Vec::new();
     if let Some(out) = &command.out {
         make_folder(out)?;
-        let matchings: Vec<Matching> = pairs.iter().map(|pair| pair.matching.clone()).collect();
         let style = Style { theme, ..Style::default() };
-        let drawing = svg::draw(&figure::side_by_side(&all, &matchings, &style));
+        let drawing = svg::draw(&figure::side_by_side(&all, &pairs, &style));
         write(out, "comparison.json", (serde_json::to_string_pretty(&document)? + "\n").as_bytes())?;
         write(out, "comparison.svg", drawing.as_bytes())?;
         written = ["comparison.json", "comparison.svg"].map(|name| out.join(name)).to_vec();
@@ -93,8 +92,9 @@ pub fn run(command: &Compare, as_json: bool) -> anyhow::Result<Ended> {
         return Ok(Ended::Done);
     }
     let mut text = summary_table(&all, &summaries).to_string();
-    for (other, pair) in others.iter().zip(&pairs) {
-        text += &format!("\n\n{} and {}\n\n{}", first.name, other.name, in_words(pair, command.by));
+    for pair in &pairs {
+        let [first, second] = pair.places.map(|place| &all[place].name);
+        text += &format!("\n\n{first} and {second}\n\n{}", in_words(pair, command.by));
     }
     for (one, agreement) in all.iter().zip(references.iter().flatten()) {
         text += &format!("\n\n{} against the reference\n\n{}", one.name, reference_table(agreement));
@@ -264,11 +264,15 @@ fn summary_table(all: &[Compared], summaries: &[Summary]) -> Table {
         Some((value, [low, high])) => format!("{value:.3} [{low:.3}, {high:.3}]"),
         None => "not measured".into(),
     });
+    let share = |shares: &[f64], index: usize| match shares.iter().sum::<f64>() {
+        sum if sum > 0.0 => percent(shares[index]),
+        _ => "no scores".into(),
+    };
     for (index, writer) in ["input", "heads", "MLPs"].into_iter().enumerate() {
-        row(&format!("|score| from {writer}"), &|of| percent(of.written_by[index]));
+        row(&format!("|score| from {writer}"), &|of| share(&of.written_by, index));
     }
     for part in 0..PARTS {
-        row(&format!("|score| from depth {}/{PARTS}", part + 1), &|of| percent(of.by_depth[part]));
+        row(&format!("|score| from depth {}/{PARTS}", part + 1), &|of| share(&of.by_depth, part));
     }
     aligned(table, all.len() + 1)
 }
@@ -382,9 +386,10 @@ fn document(
             "by_chance": of.chance, "by_chance_interval": of.chance_interval, "p": of.p,
         })
     };
-    let pair = |(other, pair): (&Compared, &Pair)| {
+    let pair = |pair: &Pair| {
+        let [first, second] = pair.places.map(|place| &all[place]);
         let same = pair.same_graph.as_ref().filter(|_| by != Some(By::Roles)).map(|same| {
-            let graph = other.circuit.graph();
+            let graph = second.circuit.graph();
             let names = |edges: &[penjing::graph::Edge]| edges.iter().map(|edge| graph.name(*edge)).collect::<Vec<_>>();
             json!({
                 "edges": overlap(&same.edges),
@@ -402,8 +407,8 @@ fn document(
             })
         });
         json!({
-            "first": all[0].name,
-            "second": other.name,
+            "first": first.name,
+            "second": second.name,
             "same_graph": same,
             "matching": {
                 "pairs": matched.collect::<Vec<_>>(),
@@ -416,7 +421,7 @@ fn document(
     let mut document = json!({
         "schema": "penjing.comparison/1",
         "circuits": circuits,
-        "pairs": all.iter().skip(1).zip(pairs).map(pair).collect::<Vec<_>>(),
+        "pairs": pairs.iter().map(pair).collect::<Vec<_>>(),
     });
     if let Some(references) = references {
         let of = |of: &Agreement| {

@@ -1,7 +1,6 @@
 //! Circuits side by side, with their rows at the same relative depth. Nodes that do the same in all of them have a letter.
 
-use super::Compared;
-use super::matching::Matching;
+use super::{Compared, Pair};
 use crate::graph::Node;
 use crate::render::figure::{Figure, Point};
 use crate::render::layout::{Rows, layout, least_height_by_depth};
@@ -14,9 +13,9 @@ use std::collections::BTreeMap;
 /// Between two figures.
 const APART: f64 = 18.0;
 
-/// One scene of all circuits from left to right. `matchings`: of the first circuit with each of the others.
-pub fn side_by_side(all: &[Compared], matchings: &[Matching], style: &Style) -> Scene {
-    let letters = letters(matchings);
+/// One scene of all circuits from left to right.
+pub fn side_by_side(all: &[Compared], pairs: &[Pair], style: &Style) -> Scene {
+    let letters = letters(pairs);
     let detail = Detail {
         branches: style.branches.unwrap_or(Branches::Merged),
         heads: style.heads.unwrap_or(Heads::Each),
@@ -59,9 +58,9 @@ pub fn side_by_side(all: &[Compared], matchings: &[Matching], style: &Style) -> 
     }
     let mut height = top + tallest;
     if !letters.is_empty() && style.legend {
+        let words = if all.len() == 2 { "both" } else { "neighbours" };
         let words = format!(
-            "Equal letters: heads and MLPs that do the same in {}, by relative depth and by where their effect comes from and goes.",
-            if all.len() == 2 { "both" } else { "the first circuit and in others" }
+            "Equal letters: heads and MLPs of {words} that do most alike, by relative depth and by where their effect comes from and goes."
         );
         for line in sizes::wrap(&words, sizes::SMALL_SIZE, left - APART - 2.0 * sizes::MARGIN) {
             shapes.push(Shape::Text {
@@ -88,18 +87,23 @@ pub fn side_by_side(all: &[Compared], matchings: &[Matching], style: &Style) -> 
     }
 }
 
-/// The letter of each matched node by circuit and name: that of its partner in the first circuit.
-fn letters(matchings: &[Matching]) -> BTreeMap<(usize, String), String> {
+/// The letter of each matched node by circuit and name, handed on from neighbour to neighbour.
+fn letters(pairs: &[Pair]) -> BTreeMap<(usize, String), String> {
     let mut letters = BTreeMap::new();
-    let mut of_first: BTreeMap<String, String> = BTreeMap::new();
-    for (index, matching) in matchings.iter().enumerate() {
+    let mut given = 0;
+    for Pair { places: [first, second], matching, .. } in pairs {
+        if first + 1 != *second {
+            continue;
+        }
         for pair in &matching.pairs {
-            let next = letter(of_first.len());
-            let letter = of_first.entry(name(pair.a)).or_insert(next).clone();
-            letters.insert((index + 1, name(pair.b)), letter);
+            let letter = letters.entry((*first, name(pair.a))).or_insert_with(|| {
+                given += 1;
+                letter(given - 1)
+            });
+            let letter = letter.clone();
+            letters.insert((*second, name(pair.b)), letter);
         }
     }
-    letters.extend(of_first.into_iter().map(|(name, letter)| ((0, name), letter)));
     letters
 }
 

@@ -133,6 +133,8 @@ fn shares<const N: usize>(parts: [f64; N]) -> [f64; N] {
 /// What two circuits have in common.
 #[derive(Clone, Debug)]
 pub struct Pair {
+    /// Their places among all that are compared.
+    pub places: [usize; 2],
     /// Where edges of both mean the same.
     pub same_graph: Option<SameGraph>,
     pub matching: Matching,
@@ -150,9 +152,18 @@ pub struct SameGraph {
 }
 
 impl Pair {
+    /// Every two of some circuits.
+    pub fn all(circuits: &[Compared]) -> Vec<Pair> {
+        let places =
+            (0..circuits.len()).flat_map(|first| (first + 1..circuits.len()).map(move |second| [first, second]));
+        places
+            .map(|[first, second]| Pair { places: [first, second], ..Pair::new(&circuits[first], &circuits[second]) })
+            .collect()
+    }
+
     pub fn new(a: &Compared, b: &Compared) -> Pair {
         let same_graph = a.shares_edges_with(b).then(|| SameGraph::new(&a.content(), &b.content()));
-        Pair { same_graph, matching: Matching::new(&a.candidates(), &b.candidates()) }
+        Pair { places: [0, 1], same_graph, matching: Matching::new(&a.candidates(), &b.candidates()) }
     }
 }
 

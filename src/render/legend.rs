@@ -73,13 +73,19 @@ fn sentences(figure: &Figure) -> Vec<String> {
     }
     let LeftOut { edges, share, nodes } = figure.left_out;
     if edges > 0 {
-        let edges = if edges == 1 { "the weakest edge".into() } else { format!("the {edges} weakest edges") };
         let nodes = match nodes {
             0 => String::new(),
             1 => " and a node that nothing else touches".into(),
             nodes => format!(" and {nodes} nodes that nothing else touches"),
         };
-        said.push(format!("Not drawn: {edges}, with {} % of all |score|{nodes}.", percent(share)));
+        said.push(match (edges, figure.scored()) {
+            (1, false) => format!("Not drawn: an edge{nodes}."),
+            (_, false) => format!("Not drawn: {edges} edges{nodes}."),
+            (1, true) => format!("Not drawn: the weakest edge, with {} % of all |score|{nodes}.", percent(share)),
+            (_, true) => {
+                format!("Not drawn: the {edges} weakest edges, with {} % of all |score|{nodes}.", percent(share))
+            }
+        });
     }
     said
 }

@@ -33,7 +33,7 @@ pub struct Detail {
     pub heads: Heads,
     /// Links whose |score| is a smaller share of the largest are left out.
     pub least_share: f64,
-    /// At most so many links, the strongest.
+    /// At most so many links, the strongest, or without scores those that stand for the most edges.
     pub most: usize,
 }
 
@@ -81,7 +81,7 @@ pub struct Link {
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct LeftOut {
     pub edges: usize,
-    /// Of all |scores| of the circuit.
+    /// Of all |scores| of the circuit, or of its edges if it has no scores.
     pub share: f64,
     pub nodes: usize,
 }
@@ -102,7 +102,7 @@ impl LeftOut {
         }
         LeftOut {
             edges: out.count(),
-            share: if all > 0.0 { size(&out) / all } else { 0.0 },
+            share: if all > 0.0 { size(&out) / all } else { out.count() as f64 / content.mask.count().max(1) as f64 },
             nodes: ends.len().saturating_sub(nodes),
         }
     }
@@ -155,8 +155,8 @@ impl Picture {
             for link in &mut links {
                 link.strength = f64::from(link.score.abs()) / largest;
             }
-            keep_strongest(&mut links, detail);
         }
+        keep_strongest(&mut links, detail);
         // Boxes that no link is left of are left out too.
         let ends = [0, groups.len() - 1];
         let mut place = vec![None; groups.len()];
@@ -190,7 +190,12 @@ fn keep_strongest(links: &mut Vec<Link>, detail: Detail) {
     links.retain(|link| link.strength >= detail.least_share);
     if links.len() > detail.most {
         let mut by_strength: Vec<usize> = (0..links.len()).collect();
-        by_strength.sort_by(|&a, &b| links[b].strength.total_cmp(&links[a].strength).then(a.cmp(&b)));
+        // Without scores those that stand for the most edges.
+        let key = |link: &Link| (link.strength, link.edges.len() as f64);
+        by_strength.sort_by(|&a, &b| {
+            let ((one, few), (other, many)) = (key(&links[a]), key(&links[b]));
+            other.total_cmp(&one).then(many.total_cmp(&few)).then(a.cmp(&b))
+        });
         let mut kept = vec![false; links.len()];
         for &link in &by_strength[..detail.most] {
             kept[link] = true;

@@ -2,7 +2,10 @@
 //! an activation-only backward, of `eap-ig` with as many of the latter as it has steps, in batches of all pairs and without
 //! the shared prefix. Compare within one run. What takes minutes on the largest shape is left out there.
 
+mod pairs;
+
 use criterion::{Criterion, criterion_group, criterion_main};
+use pairs::LENGTH;
 use penjing::circuit::EdgeMask;
 use penjing::dataset::TokenPair;
 use penjing::eval::Bench;
@@ -14,38 +17,12 @@ use penjing::model::spec::Spec;
 use penjing::model::tap::{NoTap, Tap};
 use penjing::model::{Model, Pass, Start};
 use penjing::score::{METHODS, Method, Problem, Settings, mask, score};
-use penjing::task::PromptPair;
 use std::hint::black_box;
 use tch::{Kind, Tensor};
 
 const PAIRS: usize = 32;
-const LENGTH: usize = 20;
-const DIFFER_AT: usize = 12;
 /// Its time is in proportion to them.
 const MASK_STEPS: usize = 10;
-
-/// Pairs that differ in one token, as indirect object identification's do.
-fn pairs(vocab: usize) -> Vec<TokenPair> {
-    let token = |row: usize, place: usize| ((row * 7919 + place * 104_729 + 17) % vocab) as u32;
-    (0..PAIRS)
-        .map(|row| {
-            let clean: Vec<u32> = (0..LENGTH).map(|place| token(row, place)).collect();
-            let mut corrupt = clean.clone();
-            corrupt[DIFFER_AT] = (clean[DIFFER_AT] + 1) % vocab as u32;
-            let prompt = PromptPair::default();
-            let (right, wrong) = (vec![token(row, 30)], vec![token(row, 31)]);
-            TokenPair {
-                clean,
-                corrupt,
-                right,
-                wrong,
-                first_difference: DIFFER_AT,
-                positions: Default::default(),
-                prompt,
-            }
-        })
-        .collect()
-}
 
 /// Makes the embeddings a leaf that requires gradients.
 struct Leaf(Tensor);
@@ -83,7 +60,7 @@ fn shape(criterion: &mut Criterion, name: &str, spec: Spec) {
     } else {
         1
     });
-    let pairs = pairs(spec.vocab);
+    let pairs = pairs::pairs(PAIRS, spec.vocab);
     let graph = Graph::new(Dimensions::of(&spec, KvSlots::default()));
     let model = Model::random(spec, 0);
     let metric = MetricKind::LogitDifference;
