@@ -3,12 +3,13 @@
 use graphviz_rust::dot_structures::{EdgeTy, Graph as DotGraph, Id, Stmt, Vertex};
 use penjing::circuit::EdgeMask;
 use penjing::circuit::prune::prune;
+use penjing::circuit::roles::{Found, Role};
 use penjing::circuit::select::{Rank, greedy, top_n};
 use penjing::graph::scores::Scores;
 use penjing::graph::{Dimensions, Graph, Node};
 use penjing::render::figure::{Figure, FigureNode, Point, Step};
 use penjing::render::picture::Content;
-use penjing::render::scene::Scene;
+use penjing::render::scene::{Scene, Shape};
 use penjing::render::sizes::{LABEL_SIZE, MARGIN, MILLIMETRE, text_width};
 use penjing::render::style::{Branches, Heads, Style};
 use penjing::render::theme::THEMES;
@@ -47,7 +48,7 @@ fn small() -> Drawn {
 }
 
 fn content((graph, mask, scores): &Drawn) -> Content<'_> {
-    Content { graph, mask, scores }
+    Content { graph, mask, scores, roles: &[] }
 }
 
 fn draw(drawn: &Drawn, style: &Style) -> Figure {
@@ -170,6 +171,11 @@ proptest! {
         prop_assert_eq!(shown.len() + figure.left_out.edges, drawn.1.count());
         let scene = Scene::new(&figure, &style, &Caption::default());
         prop_assert!((scene.width * scene.scale - width * MILLIMETRE).abs() < 1e-6, "{} is not {width} mm", scene.width);
+        for shape in &scene.shapes {
+            if let Shape::Text { size, words, .. } = shape {
+                prop_assert!(size * scene.scale >= 6.0, "{words:?} has {} pt", size * scene.scale);
+            }
+        }
         let said = words(&svg::draw(&scene)).contains("Not drawn: ");
         prop_assert_eq!(said, figure.left_out.edges > 0);
     }
@@ -214,8 +220,8 @@ proptest! {
                 part.remove(edge);
             }
         }
-        let both = render::figure(&Content { graph: &graph, mask: &mask, scores: &scores }, &Style::default());
-        let one = both.with(&Content { graph: &graph, mask: &part, scores: &scores });
+        let both = render::figure(&Content { graph: &graph, mask: &mask, scores: &scores, roles: &[] }, &Style::default());
+        let one = both.with(&Content { graph: &graph, mask: &part, scores: &scores, roles: &[] });
         prop_assert_eq!(one.edges.len(), part.count());
         prop_assert_eq!(one.left_out.edges, 0);
         for node in &one.nodes {
@@ -270,6 +276,55 @@ fn what_is_drawn_as_one_keeps_its_scores() {
     }
 }
 
+/// Roles stand under names, and heads of a layer that have the same one can share a box.
+#[test]
+fn roles_are_written_under_names() {
+    let (graph, mask, scores) = circuit(
+        1,
+        4,
+        &[
+            ("input->a0.h0<v>", 0.1),
+            ("input->a0.h1<v>", 0.2),
+            ("input->a0.h3<v>", 0.3),
+            ("a0.h0->logits", 0.1),
+            ("a0.h1->m0", 0.2),
+            ("a0.h3->m0", 0.3),
+            ("m0->logits", 0.5),
+        ],
+    );
+    let found = |name: &str, role: Role| Found { node: name.parse().unwrap(), role, value: 1.0, evidence: Vec::new() };
+    let roles = [
+        found("a0.h0", Role::Mover),
+        found("a0.h1", Role::Attends("<S2> & \"more\"".into())),
+        found("a0.h3", Role::Attends("<S2> & \"more\"".into())),
+        found("m0", Role::Writes),
+    ];
+    let content = Content { graph: &graph, mask: &mask, scores: &scores, roles: &roles };
+    let shown = |style: &Style| -> Vec<(String, Option<String>)> {
+        let figure = render::figure(&content, style);
+        check_figure(&figure);
+        figure.nodes.into_iter().map(|node| (node.label, node.role)).collect()
+    };
+    let named = |label: &str, role: &str| (label.to_owned(), (!role.is_empty()).then(|| role.to_owned()));
+    let odd = "to <S2> & \"more\"";
+    let each = [named("input", ""), named("a0.h0", "mover"), named("a0.h1", odd), named("a0.h3", odd)];
+    let ends = [named("m0", "writes"), named("logits", "")];
+    assert_eq!(shown(&Style::default()), [&each[..], &ends].concat());
+    let by_role = Style { heads: Some(Heads::ByRole), ..Style::default() };
+    let grouped = [named("input", ""), named("a0.h0", "mover"), named("a0.h1,3", odd)];
+    assert_eq!(shown(&by_role), [&grouped[..], &ends].concat());
+    let none = Style { roles: false, ..Style::default() };
+    assert!(shown(&none).iter().all(|(_, role)| role.is_none()));
+    let svg = render::svg(&content, &by_role, &Caption::default());
+    assert!(svg.contains(">to &lt;S2&gt; &amp; &quot;more&quot;</text>"), "{svg}");
+    let graphml = render::graphml::draw(&content);
+    assert!(
+        graphml.contains("<data key=\"node-role\">attends to &lt;S2&gt; &amp; &quot;more&quot;</data>"),
+        "{graphml}"
+    );
+    assert_eq!(edges_in_dot(&render::dot(&content, &Style::default(), &Caption::default())).len(), 7);
+}
+
 /// Circuits of GPT-2 small's graph, with scores of very different sizes, as wide as a column and as a page.
 #[test]
 fn circuits_of_any_size_fit_a_page() {
@@ -282,7 +337,7 @@ fn circuits_of_any_size_fit_a_page() {
     }
     for edges in [10, 100, 1000, graph.edge_count()] {
         let mask = greedy(&graph, &scores, edges).unwrap();
-        let content = Content { graph: &graph, mask: &mask, scores: &scores };
+        let content = Content { graph: &graph, mask: &mask, scores: &scores, roles: &[] };
         for width in [85.0, 180.0] {
             let style = Style { width: Some(width), height: Some(230.0), ..Style::default() };
             let figure = render::figure(&content, &style);

@@ -126,7 +126,7 @@ fn whole(loaded: &Loaded) -> (Graph, EdgeMask, Scores) {
 
 fn found(loaded: &Loaded, pairs: &[TokenPair]) -> Vec<Found> {
     let (graph, mask, scores) = whole(loaded);
-    roles(&loaded.model, &Content { graph: &graph, mask: &mask, scores: &scores }, pairs, 0)
+    roles(&loaded.model, &Content { graph: &graph, mask: &mask, scores: &scores, roles: &[] }, pairs, 0)
 }
 
 fn names(found: &[Found]) -> Vec<String> {
@@ -182,7 +182,7 @@ fn on_prompts_a_copying_head_is_a_mover_and_with_a_minus_a_negative_one() {
 fn cards_show_tokens_and_attention() {
     let loaded = compiled(1.0);
     let (graph, mask, scores) = whole(&loaded);
-    let content = Content { graph: &graph, mask: &mask, scores: &scores };
+    let content = Content { graph: &graph, mask: &mask, scores: &scores, roles: &[] };
     let pairs = &prompts()[..1];
     let found = roles(&loaded.model, &content, pairs, 0);
     let cards = cards(&loaded.model, &loaded.tokenizer, &content, pairs, 1, &found);

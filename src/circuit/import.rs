@@ -3,6 +3,7 @@
 use super::EdgeMask;
 use super::eap_json::{self, EapGraph, EapJson};
 use super::file::{self, Circuit, ContentError, GraphFileError, read_with};
+use super::roles::Found;
 use crate::graph::Graph;
 use crate::graph::scores::Scores;
 use serde::Deserialize;
@@ -42,6 +43,14 @@ impl Imported {
         match self {
             Imported::Own(circuit) => &circuit.scores,
             Imported::Eap(file) => &file.says.scores,
+        }
+    }
+
+    /// What its nodes were found to do.
+    pub fn roles(&self) -> &[Found] {
+        match self {
+            Imported::Own(circuit) => &circuit.roles,
+            Imported::Eap(_) => &[],
         }
     }
 

@@ -32,6 +32,19 @@ pub enum Role {
 }
 
 impl Role {
+    /// In a word or two, for figures.
+    pub fn short(&self) -> String {
+        match self {
+            Role::NegativeMover => "neg. mover".into(),
+            Role::DuplicateToken => "duplicate".into(),
+            Role::PreviousToken => "previous".into(),
+            Role::Attends(place) => format!("to {place}"),
+            Role::Writes => "writes".into(),
+            Role::WritesAgainst => "against".into(),
+            role => role.to_string(),
+        }
+    }
+
     pub fn threshold(&self) -> f64 {
         match self {
             Role::Mover | Role::NegativeMover | Role::Inhibition => 0.3,

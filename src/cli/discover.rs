@@ -293,7 +293,7 @@ fn find(command: &Discover) -> anyhow::Result<Found> {
     let evidence_seconds = evidence_start.elapsed().as_secs_f64();
 
     let report_start = Instant::now();
-    let content = Content { graph, mask: &selected.circuit, scores: &at_edges };
+    let content = Content { graph, mask: &selected.circuit, scores: &at_edges, roles: &[] };
     let progress = Progress::bar("measuring sizes");
     let mut follow = |share| progress.set(share);
     let stops = curve::stops(&fresh, graph, &at_edges, &selected.circuit, MOST_EDGES, subject.seed, &mut follow);
@@ -338,7 +338,7 @@ fn find(command: &Discover) -> anyhow::Result<Found> {
     );
     write(&out, "scores.json", scores_text.as_bytes())?;
     write(&out, "run.json", (serde_json::to_string_pretty(&record)? + "\n").as_bytes())?;
-    let content = Content { graph, mask: &circuit.mask, scores: &circuit.scores };
+    let content = Content { graph, mask: &circuit.mask, scores: &circuit.scores, roles: &circuit.roles };
     let style = Style::default();
     write(&out, "circuit.dot", render::dot(&content, &style, &caption).as_bytes())?;
     write(&out, "circuit.svg", render::svg(&content, &style, &caption).as_bytes())?;

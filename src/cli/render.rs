@@ -4,6 +4,7 @@ use super::Ended;
 use super::term::{Usage, make_folder, print, print_json, write};
 use clap::{Args, ValueEnum};
 use penjing::circuit::import::{self, Imported};
+use penjing::circuit::roles::Found;
 use penjing::graph::scores::Scores;
 use penjing::render::figure::Figure;
 use penjing::render::picture::Content;
@@ -39,7 +40,7 @@ pub struct Render {
     /// Draw the queries, keys and values of a head apart or as one (default: apart, if they fit)
     #[arg(long, value_enum, value_name = "HOW")]
     inputs: Option<InputsArgument>,
-    /// Draw each head or the heads of a layer as one (default: each, if they fit)
+    /// Draw each head, or the heads of a layer, or those of a layer that have the same role, as one (default: each, if they fit)
     #[arg(long, value_enum, value_name = "HOW")]
     heads: Option<HeadsArgument>,
     /// Leave out edges with less than this share of the largest |score|, and count them
@@ -57,6 +58,9 @@ pub struct Render {
     /// Draw no legend
     #[arg(long)]
     no_legend: bool,
+    /// Write no roles under the names of nodes
+    #[arg(long)]
+    no_roles: bool,
     /// A title above the figure
     #[arg(long)]
     title: Option<String>,
@@ -102,6 +106,7 @@ enum InputsArgument {
 enum HeadsArgument {
     Each,
     ByLayer,
+    ByRole,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +131,9 @@ impl Render {
             heads: self.heads.map(|heads| match heads {
                 HeadsArgument::Each => Heads::Each,
                 HeadsArgument::ByLayer => Heads::ByLayer,
+                HeadsArgument::ByRole => Heads::ByRole,
             }),
+            roles: !self.no_roles,
             least_share: self.least_share,
         };
         style.check()?;
@@ -163,7 +170,7 @@ impl Render {
 }
 
 fn content(circuit: &Imported) -> Content<'_> {
-    Content { graph: circuit.graph(), mask: circuit.mask(), scores: circuit.scores() }
+    Content { graph: circuit.graph(), mask: circuit.mask(), scores: circuit.scores(), roles: circuit.roles() }
 }
 
 pub fn run(command: &Render, as_json: bool) -> anyhow::Result<Ended> {
@@ -243,7 +250,9 @@ fn aligned(circuits: &[Imported], style: &Style) -> anyhow::Result<Vec<Figure>> 
         let largest = of_circuits.map(|circuit| circuit.scores().get(edge)).max_by(|a, b| a.abs().total_cmp(&b.abs()));
         scores.set(edge, largest.unwrap_or(0.0));
     }
-    let together = render::figure(&Content { graph, mask: &mask, scores: &scores }, style);
+    // A node has one role in the figure: the first circuit's that says one.
+    let roles: Vec<Found> = circuits.iter().flat_map(|circuit| circuit.roles().to_vec()).collect();
+    let together = render::figure(&Content { graph, mask: &mask, scores: &scores, roles: &roles }, style);
     Ok(circuits.iter().map(|circuit| together.with(&content(circuit))).collect())
 }
 

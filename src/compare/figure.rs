@@ -19,6 +19,7 @@ pub fn side_by_side(all: &[Compared], pairs: &[Pair], style: &Style) -> Scene {
     let detail = Detail {
         branches: style.branches.unwrap_or(Branches::Merged),
         heads: style.heads.unwrap_or(Heads::Each),
+        roles: style.roles,
         least_share: style.least_share,
         ..Detail::FULL
     };

@@ -29,7 +29,8 @@ pub struct Compared {
 
 impl Compared {
     pub fn content(&self) -> Content<'_> {
-        Content { graph: self.circuit.graph(), mask: self.circuit.mask(), scores: self.circuit.scores() }
+        let of = &self.circuit;
+        Content { graph: of.graph(), mask: of.mask(), scores: of.scores(), roles: of.roles() }
     }
 
     /// Task and model, if the file says.
@@ -55,10 +56,7 @@ impl Compared {
 
     /// Heads and MLPs of the circuit.
     pub fn candidates(&self) -> Vec<Candidate> {
-        let role = |node: Node| match &self.circuit {
-            Imported::Own(circuit) => circuit.roles.iter().find(|found| found.node == node),
-            Imported::Eap(..) => None,
-        };
+        let role = |node: Node| self.circuit.roles().iter().find(|found| found.node == node);
         let candidate =
             |(node, profile)| Candidate { node, profile, role: role(node).map(|found| found.role.to_string()) };
         Profile::all(&self.content()).into_iter().map(candidate).collect()
@@ -87,7 +85,7 @@ pub struct Summary {
 impl Summary {
     pub fn new(compared: &Compared) -> Summary {
         let content = compared.content();
-        let Content { graph, mask, scores } = content;
+        let Content { graph, mask, scores, .. } = content;
         let nodes = mask.nodes(graph);
         let count = |kind: fn(&Node) -> bool| nodes.iter().filter(|node| kind(node)).count();
         let (mut written_by, mut by_depth) = ([0.0; 3], [0.0; PARTS]);

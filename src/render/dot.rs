@@ -85,7 +85,7 @@ fn node_statement(node: &FigureNode, theme: &Theme) -> DotNode {
         _ => ("rounded,filled", theme.ink, theme.paper),
     };
     let attributes = vec![
-        attribute("label", &node.label),
+        attribute("label", &node.role.iter().fold(node.label.clone(), |label, role| format!("{label}\n{role}"))),
         attribute("style", style),
         attribute("fillcolor", &fill.to_string()),
         attribute("fontcolor", &ink.to_string()),

@@ -74,6 +74,8 @@ pub struct FigureNode {
     pub width: f64,
     pub height: f64,
     pub label: String,
+    /// What it does, on a line of its own.
+    pub role: Option<String>,
     /// The inputs of a head that the circuit uses, with their x.
     pub ports: Vec<(Branch, f64)>,
 }

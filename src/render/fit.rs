@@ -16,6 +16,7 @@ pub fn figure(content: &Content, style: &Style) -> Figure {
     let asked = Detail {
         branches: style.branches.unwrap_or(Branches::Separate),
         heads: style.heads.unwrap_or(Heads::Each),
+        roles: style.roles,
         least_share: style.least_share,
         ..Detail::FULL
     };

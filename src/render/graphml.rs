@@ -7,12 +7,13 @@ use crate::graph::Node;
 use std::fmt::Write;
 
 pub fn draw(content: &Content) -> String {
-    let Content { graph, mask, scores } = *content;
+    let Content { graph, mask, scores, .. } = *content;
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     out.push_str("<graphml xmlns=\"http://graphml.graphdrawing.org/xmlns\">\n");
     for (id, of, kind) in [
         ("kind", "node", "string"),
         ("layer", "node", "int"),
+        ("role", "node", "string"),
         ("name", "edge", "string"),
         ("branch", "edge", "string"),
         ("score", "edge", "double"),
@@ -30,6 +31,9 @@ pub fn draw(content: &Content) -> String {
         let _ = write!(out, "    <node id=\"{node}\"><data key=\"node-kind\">{kind}</data>");
         if let Some(layer) = layer {
             let _ = write!(out, "<data key=\"node-layer\">{layer}</data>");
+        }
+        if let Some(found) = content.roles.iter().find(|found| found.node == node) {
+            let _ = write!(out, "<data key=\"node-role\">{}</data>", escape(&found.role.to_string()));
         }
         out.push_str("</node>\n");
     }

@@ -111,7 +111,8 @@ impl<'a> Draft<'a> {
                     node,
                     row: ranks.binary_search(&rank(node)).unwrap_or(0),
                     width: 0.0,
-                    height: height(node, picture.merged_branches),
+                    height: height(node, picture.merged_branches)
+                        + if shown.role.is_some() { sizes::ROLE_HEIGHT } else { 0.0 },
                     out: Vec::new(),
                     into: Vec::new(),
                     lanes: Vec::new(),
@@ -172,7 +173,9 @@ impl<'a> Draft<'a> {
     /// Wide enough for the label, for every edge that leaves and for every edge that arrives.
     fn width(&self, node: usize) -> f64 {
         let drawn = &self.nodes[node];
-        let label = sizes::text_width(&self.picture.boxes[node].label, sizes::LABEL_SIZE) + 8.0;
+        let shown = &self.picture.boxes[node];
+        let role = shown.role.as_ref().map_or(0.0, |role| sizes::text_width(role, sizes::SMALL_SIZE));
+        let label = sizes::text_width(&shown.label, sizes::LABEL_SIZE).max(role) + 8.0;
         let leaving: f64 = drawn.out.iter().map(|link| self.widths[*link] + sizes::STRAND_GAP).sum();
         let arriving = match drawn.node {
             Node::Head(..) if !self.picture.merged_branches => self.port_widths(node).iter().sum(),

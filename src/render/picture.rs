@@ -3,6 +3,7 @@
 
 use super::style::{Branches, Heads};
 use crate::circuit::EdgeMask;
+use crate::circuit::roles::Found;
 use crate::graph::scores::Scores;
 use crate::graph::{Edge, Graph, Node};
 use crate::model::spec::{Branch, Layer};
@@ -14,9 +15,16 @@ pub struct Content<'a> {
     pub graph: &'a Graph,
     pub mask: &'a EdgeMask,
     pub scores: &'a Scores,
+    /// What nodes were found to do, the most telling role of a node first.
+    pub roles: &'a [Found],
 }
 
 impl Content<'_> {
+    /// The first role of a node, in a word or two.
+    pub fn role(&self, node: Node) -> Option<String> {
+        self.roles.iter().find(|found| found.node == node).map(|found| found.role.short())
+    }
+
     /// |score| of an edge; 0 for what is no number.
     fn size(&self, edge: Edge) -> f64 {
         match f64::from(self.scores.get(edge)).abs() {
@@ -31,6 +39,8 @@ impl Content<'_> {
 pub struct Detail {
     pub branches: Branches,
     pub heads: Heads,
+    /// Whether roles are written under names.
+    pub roles: bool,
     /// Links whose |score| is a smaller share of the largest are left out.
     pub least_share: f64,
     /// At most so many links, the strongest, or without scores those that stand for the most edges.
@@ -39,7 +49,7 @@ pub struct Detail {
 
 impl Detail {
     pub const FULL: Detail =
-        Detail { branches: Branches::Separate, heads: Heads::Each, least_share: 0.0, most: usize::MAX };
+        Detail { branches: Branches::Separate, heads: Heads::Each, roles: false, least_share: 0.0, most: usize::MAX };
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -60,6 +70,8 @@ pub struct Picture {
 pub struct Shown {
     pub nodes: Vec<Node>,
     pub label: String,
+    /// What all of them do, where that is shown.
+    pub role: Option<String>,
 }
 
 /// An edge, or several in one line with their scores added.
@@ -114,7 +126,7 @@ impl Picture {
         let mut groups: IndexMap<Group, Vec<Node>> = IndexMap::from([(Group::One(Node::Input), vec![Node::Input])]);
         let nodes = mask.nodes(graph);
         for &node in &nodes {
-            let members = groups.entry(Group::of(node, detail.heads)).or_default();
+            let members = groups.entry(Group::of(content, node, detail.heads)).or_default();
             if !members.contains(&node) {
                 members.push(node);
             }
@@ -127,7 +139,7 @@ impl Picture {
             let slot = graph.slot(edge.destination);
             let branch = slot.branch().filter(|_| detail.branches == Branches::Separate);
             for reader in mask.readers(graph, slot) {
-                let index = |node: Node| groups.get_index_of(&Group::of(node, detail.heads)).unwrap_or(0);
+                let index = |node: Node| groups.get_index_of(&Group::of(content, node, detail.heads)).unwrap_or(0);
                 let edges = links.entry((index(graph.node(edge.source)), index(reader), branch)).or_default();
                 if !edges.contains(&edge) {
                     edges.push(edge);
@@ -164,7 +176,10 @@ impl Picture {
         for (index, ((_, nodes), label)) in groups.into_iter().zip(labels).enumerate() {
             if ends.contains(&index) || links.iter().any(|link| link.from == index || link.to == index) {
                 place[index] = Some(boxes.len());
-                boxes.push(Shown { nodes, label });
+                let role = content
+                    .role(nodes[0])
+                    .filter(|role| detail.roles && nodes.iter().all(|node| content.role(*node).as_ref() == Some(role)));
+                boxes.push(Shown { nodes, label, role });
             }
         }
         for link in &mut links {
@@ -206,29 +221,35 @@ fn keep_strongest(links: &mut Vec<Link>, detail: Detail) {
 }
 
 /// Nodes that share a box.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 enum Group {
     One(Node),
     HeadsOf(Layer),
+    HeadsWith(Layer, String),
 }
 
 impl Group {
-    fn of(node: Node, heads: Heads) -> Group {
+    fn of(content: &Content, node: Node, heads: Heads) -> Group {
         match (node, heads) {
             (Node::Head(layer, _), Heads::ByLayer) => Group::HeadsOf(layer),
+            (Node::Head(layer, _), Heads::ByRole) => {
+                content.role(node).map_or(Group::One(node), |role| Group::HeadsWith(layer, role))
+            }
             (node, _) => Group::One(node),
         }
     }
 
     fn label(&self, members: &[Node]) -> String {
         match (self, members) {
-            (Group::HeadsOf(layer), [_, _, rest @ ..]) if rest.len() > 2 => {
+            (Group::HeadsOf(layer) | Group::HeadsWith(layer, _), [_, _, rest @ ..]) if rest.len() > 2 => {
                 format!("a{}, {} heads", layer.0, members.len())
             }
-            (Group::HeadsOf(_), [first, rest @ ..]) => rest.iter().fold(first.to_string(), |label, node| match node {
-                Node::Head(_, head) => format!("{label},{}", head.0),
-                _ => label,
-            }),
+            (Group::HeadsOf(_) | Group::HeadsWith(..), [first, rest @ ..]) => {
+                rest.iter().fold(first.to_string(), |label, node| match node {
+                    Node::Head(_, head) => format!("{label},{}", head.0),
+                    _ => label,
+                })
+            }
             (_, [node, ..]) => node.to_string(),
             (_, []) => String::new(),
         }

@@ -133,6 +133,7 @@ pub(super) fn figure(draft: &Draft, bundles: &[Bundle], x: Vec<f64>, rows: Rows)
             width: node.width,
             height: node.height,
             label: picture.boxes[index].label.clone(),
+            role: picture.boxes[index].role.clone(),
             ports: Branch::ALL.into_iter().filter_map(port).collect(),
         }
     });

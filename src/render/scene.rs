@@ -257,7 +257,14 @@ fn node_shapes(shapes: &mut Vec<Shape>, node: &FigureNode, theme: &Theme, place:
         shapes.push(Shape::Text { at, anchor: Anchor::Middle, size, bold: false, colour, words });
     };
     let baseline = if node.ports.is_empty() { node.y + 2.8 } else { node.y - 1.8 };
-    text(node.x, baseline, sizes::LABEL_SIZE, colour, &node.label);
+    match &node.role {
+        None => text(node.x, baseline, sizes::LABEL_SIZE, colour, &node.label),
+        Some(role) => {
+            let baseline = baseline - sizes::ROLE_HEIGHT / 2.0;
+            text(node.x, baseline, sizes::LABEL_SIZE, colour, &node.label);
+            text(node.x, baseline + sizes::ROLE_HEIGHT, sizes::SMALL_SIZE, theme.faint_ink, role);
+        }
+    }
     for (branch, x) in &node.ports {
         text(*x, node.y + node.height / 2.0 - 2.6, sizes::SMALL_SIZE, theme.faint_ink, &branch.to_string());
     }

@@ -13,6 +13,8 @@ pub const HEAD_HEIGHT: f64 = 22.0;
 /// Of a head whose inputs are drawn as one.
 pub const LOW_HEAD_HEIGHT: f64 = 14.0;
 pub const MLP_HEIGHT: f64 = 14.0;
+/// The line of a role.
+pub const ROLE_HEIGHT: f64 = 8.0;
 pub const END_HEIGHT: f64 = 15.0;
 /// A third of the narrowest head: one of its three ports.
 pub const PORT_WIDTH: f64 = 11.0;

@@ -18,6 +18,8 @@ pub struct Style {
     /// `None`: as the width allows.
     pub branches: Option<Branches>,
     pub heads: Option<Heads>,
+    /// Whether roles are written under names.
+    pub roles: bool,
     /// Edges whose |score| is a smaller share of the largest are left out and counted in the legend.
     pub least_share: f64,
 }
@@ -32,6 +34,7 @@ impl Default for Style {
             legend: true,
             branches: None,
             heads: None,
+            roles: true,
             least_share: 0.0,
         }
     }
@@ -52,6 +55,8 @@ pub enum Heads {
     Each,
     /// Those of one layer as one box, with the scores of their edges added.
     ByLayer,
+    /// Those of one layer and one role as one box.
+    ByRole,
 }
 
 /// A style that no figure can have.

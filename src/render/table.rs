@@ -6,7 +6,7 @@ use crate::graph::Node;
 /// # Errors
 /// None in practice: it is written to memory.
 pub fn draw(content: &Content) -> csv::Result<String> {
-    let Content { graph, mask, scores } = *content;
+    let Content { graph, mask, scores, .. } = *content;
     let mut table = csv::Writer::from_writer(Vec::new());
     table.write_record(["edge", "source", "source_layer", "destination", "destination_layer", "branch", "score"])?;
     for edge in mask.edges(graph) {

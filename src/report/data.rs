@@ -30,7 +30,7 @@ impl Page<'_> {
     pub(super) fn data(&self) -> Value {
         let graph = &self.circuit.graph;
         let mask = self.stops.last().map_or(&self.circuit.mask, |stop| &stop.mask).union(&self.circuit.mask);
-        let content = Content { graph, mask: &mask, scores: self.scores };
+        let content = Content { graph, mask: &mask, scores: self.scores, roles: &self.circuit.roles };
         let figure = layout(&Picture::new(&content, Detail::FULL), Rows::Near(None), None);
         let here = self.stops.iter().position(|stop| stop.mask == self.circuit.mask).unwrap_or(0);
         let first = |edge: Edge| self.stops.iter().position(|stop| stop.mask.contains(edge)).unwrap_or(here);
