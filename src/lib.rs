@@ -16,6 +16,7 @@
 //! 6. [`circuit`] selects and prunes edges.
 //! 7. [`eval`] runs a circuit and measures how faithful, complete and minimal it is.
 //! 8. [`roles`] measures what the nodes of a circuit do.
+//!    [`patching`] exchanges values between clean and corrupt runs.
 //! 9. [`render`] draws figures for papers and files for other tools; [`report`] makes the page to explore.
 //! 10. [`compare`] tells what circuits have in common.
 //!
@@ -42,6 +43,8 @@ pub mod metric;
 pub mod model;
 #[cfg(feature = "torch")]
 pub mod parity;
+#[cfg(feature = "torch")]
+pub mod patching;
 pub mod render;
 pub mod report;
 #[cfg(feature = "torch")]

@@ -3,17 +3,19 @@
 use graphviz_rust::dot_structures::{EdgeTy, Graph as DotGraph, Id, Stmt, Vertex};
 use penjing::circuit::EdgeMask;
 use penjing::circuit::prune::prune;
+use penjing::circuit::report::Stop;
 use penjing::circuit::roles::{Found, Role};
 use penjing::circuit::select::{Rank, greedy, top_n};
 use penjing::graph::scores::Scores;
 use penjing::graph::{Dimensions, Graph, Node};
 use penjing::render::figure::{Figure, FigureNode, Point, Step};
+use penjing::render::heatmap::Heatmap;
 use penjing::render::picture::Content;
 use penjing::render::scene::{Scene, Shape};
 use penjing::render::sizes::{LABEL_SIZE, MARGIN, MILLIMETRE, text_width};
 use penjing::render::style::{Branches, Heads, Style};
 use penjing::render::theme::THEMES;
-use penjing::render::{self, Caption, dot, svg, tikz};
+use penjing::render::{self, Caption, chart, dot, svg, tikz};
 use proptest::prelude::*;
 
 type Drawn = (Graph, EdgeMask, Scores);
@@ -438,4 +440,46 @@ fn samples(start: Point, steps: &[Step]) -> Vec<Point> {
         }
     }
     points
+}
+
+/// Whatever is measured, a picture comes of it.
+#[test]
+fn heatmaps_and_charts_stand_odd_numbers() {
+    let graph = Graph::new(Dimensions::new(2, 2));
+    let full = EdgeMask::full(&graph);
+    let names = |count: usize| (0..count).map(|index| format!("<{index}> & more")).collect::<Vec<_>>();
+    for (rows, columns, value) in
+        [(0, 0, 0.0), (1, 1, f64::NAN), (3, 40, f64::INFINITY), (4, 2, 0.0), (2, 3, -1e-9), (2, 2, 1e12)]
+    {
+        let map = Heatmap {
+            title: "title \"<>&".into(),
+            rows: names(rows),
+            columns: names(columns),
+            column_name: "layer".into(),
+            value_name: "restored".into(),
+            values: ndarray::Array2::from_elem((rows, columns), value),
+        };
+        for width in [None, Some(60.0)] {
+            check_drawing(&map.scene(&Style { width, ..Style::default() }), rows * columns);
+        }
+        let stop = |mask: &EdgeMask| Stop { mask: mask.clone(), faithfulness: value, interval: [value, 1.0] };
+        for stops in [vec![], vec![stop(&full)], vec![stop(&EdgeMask::empty(&graph)), stop(&full)]] {
+            check_drawing(&chart::curve(&stops, full.count(), Some(value), &Style::default()), 0);
+        }
+        for scores in [vec![], vec![value as f32], vec![0.0; 3], vec![1e-30, -1e30, value as f32]] {
+            check_drawing(&chart::distribution(&scores, &Style::default()), 0);
+        }
+    }
+}
+
+/// Finite, inside its paper, and with so many named cells.
+fn check_drawing(scene: &Scene, cells: usize) {
+    let svg = svg::draw(scene);
+    assert!(!svg.contains("NaN\"") && !svg.contains("inf\"") && !svg.contains("NaN "), "{svg}");
+    assert_eq!(svg.matches("<g><title>").count(), cells);
+    for shape in &scene.shapes {
+        if let Shape::Text { at, words, .. } = shape {
+            assert!(at.x >= 0.0 && at.x <= scene.width && at.y >= 0.0 && at.y <= scene.height, "{words} at {at:?}");
+        }
+    }
 }

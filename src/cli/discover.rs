@@ -21,7 +21,7 @@ use penjing::eval::{Bench, Evidence, curve, evidence};
 use penjing::graph::Level;
 use penjing::render::picture::Content;
 use penjing::render::style::Style;
-use penjing::render::{self, Caption};
+use penjing::render::{self, Caption, chart, svg};
 use penjing::report::data::Page;
 use penjing::score::{Method, Problem};
 use penjing::task::Split;
@@ -342,6 +342,11 @@ fn find(command: &Discover) -> anyhow::Result<Found> {
     let style = Style::default();
     write(&out, "circuit.dot", render::dot(&content, &style, &caption).as_bytes())?;
     write(&out, "circuit.svg", render::svg(&content, &style, &caption).as_bytes())?;
+    let random = circuit.report.as_ref().and_then(|report| report.random.as_ref()).map(|random| random.mean);
+    let curve = chart::curve(&stops, circuit.mask.count(), random, &style);
+    write(&out, "faithfulness.svg", svg::draw(&curve).as_bytes())?;
+    let all: Vec<f32> = graph.edges().iter().map(|edge| at_edges.get(*edge)).collect();
+    write(&out, "scores.svg", svg::draw(&chart::distribution(&all, &style)).as_bytes())?;
     let page = Page {
         title: caption.title.clone(),
         subtitle: caption.subtitle.clone(),

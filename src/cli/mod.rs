@@ -23,6 +23,8 @@ mod model;
 #[cfg(feature = "torch")]
 mod options;
 #[cfg(feature = "torch")]
+mod patch;
+#[cfg(feature = "torch")]
 mod progress;
 mod record;
 mod render;
@@ -68,6 +70,9 @@ enum Command {
     /// Measure a circuit on fresh pairs
     #[cfg(feature = "torch")]
     Evaluate(evaluate::Evaluate),
+    /// Exchange values between clean and corrupt runs, place by place, and draw the effects
+    #[cfg(feature = "torch")]
+    Patch(patch::Patch),
     /// Draw circuit files, and write them for other tools
     Render(render::Render),
     /// Compare circuits: of one model edge by edge, across models by what their nodes do
@@ -143,6 +148,8 @@ fn run(Arguments { json, command }: Arguments) -> anyhow::Result<Ended> {
         Command::Merge(command) => merge::run(&command, json),
         #[cfg(feature = "torch")]
         Command::Evaluate(command) => evaluate::run(&command, json),
+        #[cfg(feature = "torch")]
+        Command::Patch(command) => patch::run(&command, json),
         Command::Render(command) => render::run(&command, json),
         Command::Compare(command) => compare::run(&command, json),
         Command::Task { command } => task::run(command, json, &model_tokenizer),

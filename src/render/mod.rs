@@ -4,10 +4,12 @@
 //! ─► [`svg`], [`tikz`]; [`raster`] prints the SVG as PNG and PDF. [`dot`] goes from the figure to Graphviz. [`graphml`] and
 //! [`table`] hold the circuit itself, with nothing simplified. [`fit`] chooses how much is drawn in a given width.
 
+pub mod chart;
 pub mod dot;
 pub mod figure;
 pub mod fit;
 pub mod graphml;
+pub mod heatmap;
 pub mod layout;
 mod legend;
 mod order;

@@ -50,6 +50,7 @@ pub enum Piece {
 pub enum Anchor {
     Start,
     Middle,
+    End,
 }
 
 /// Points moved and turned.

@@ -53,6 +53,7 @@ fn element(out: &mut String, shape: &Shape) {
             let anchor = match anchor {
                 Anchor::Start => "",
                 Anchor::Middle => " text-anchor=\"middle\"",
+                Anchor::End => " text-anchor=\"end\"",
             };
             let [x, y, size] = [at.x, at.y, *size].map(number);
             let words = escape(words);

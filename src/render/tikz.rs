@@ -72,6 +72,7 @@ fn command(out: &mut String, shape: &Shape, scale: f64) {
             let anchor = match anchor {
                 Anchor::Start => "base west",
                 Anchor::Middle => "base",
+                Anchor::End => "base east",
             };
             let bold = if *bold { "\\bfseries" } else { "" };
             let (size, skip) = (length(*size), length(size * 1.2));
