@@ -1,13 +1,14 @@
 # `make` alone says what there is. Everything but `make setup` also works by hand: cargo needs no variable set.
 CARGO ?= cargo
 
-.PHONY: help setup demo test bench fuzz tools
+.PHONY: help setup demo test bench gallery fuzz tools
 
 help:
 	@echo 'make setup   provide libtorch 2.11 as vendor/libtorch (docs/install.md)'
 	@echo 'make demo    set up, build, and find, prove and draw the circuit of a task'
 	@echo 'make test    set up, then formatting, lints, all tests, with and without libtorch'
 	@echo 'make bench   set up, then the benchmarks, into docs/benchmarks.md (needs numpy)'
+	@echo 'make gallery set up, then the circuits of all tasks in the embedded models, into circuits/ and docs/gallery.md'
 	@echo 'make fuzz    set up, then a minute of damaged model files (needs cargo-fuzz)'
 
 tools:
@@ -34,6 +35,10 @@ bench: setup
 	$(CARGO) bench
 	$(CARGO) build --release
 	python3 scripts/benchmarks.py
+
+gallery: setup
+	$(CARGO) build --release
+	python3 scripts/gallery.py
 
 fuzz: setup
 	mkdir -p fuzz/corpus/model_files

@@ -2,7 +2,7 @@
 //! not.
 //!
 //! [`Summary`] says what one circuit is like, [`Pair`] what two have in common ([`overlap`], [`matching`] of [`profile`]s);
-//! [`reference`] measures a circuit against a published one.
+//! [`mod@reference`] measures a circuit against a published one.
 
 pub mod figure;
 pub mod matching;

@@ -15,7 +15,7 @@ const WITHIN: [f64; 4] = [0.1, 0.25, 0.5, 0.75];
 const STEP: f64 = 1.5;
 
 /// Every circuit of the row holds the one before; the circuit itself is one of them. Sizes go up to ten times the circuit's
-/// and at least [`LEAST`], but not beyond `most`.
+/// and at least to a hundred edges, but not beyond `most`.
 pub fn stops(
     bench: &Bench,
     graph: &Graph,
