@@ -130,6 +130,10 @@ fn compare_refuses_what_does_not_compare() {
     let text = std::fs::read_to_string(CIRCUIT).unwrap();
     write("other-model.json", &text.replacen("\"config_hash\": \"", "\"config_hash\": \"0", 1));
     write("cut.json", &text[..text.len() / 2]);
+    let line = text.lines().find(|line| line.contains("\"d_model\"")).unwrap();
+    let older = text.replacen(&format!(",\n{line}"), "", 1);
+    assert!(older.len() < text.len() && !older.contains("d_model"));
+    write("older.json", &older);
     write("newer.json", &text.replacen("penjing.circuit/1", "penjing.circuit/9", 1));
     for (arguments, says) in [
         (&["compare", CIRCUIT][..], "nothing to compare"),
@@ -146,7 +150,7 @@ fn compare_refuses_what_does_not_compare() {
         (&["render", CIRCUIT, "--dpi", "1", "--to", "png"], "--dpi 1 is not between"),
         (&["render", CIRCUIT, CIRCUIT, "--out", "x"], "two circuits would be drawn as"),
         (&["render", "cut.json"], "cut short"),
-        (&["render", CIRCUIT, "--to", "eap-json"], "how wide the model is"),
+        (&["render", "older.json", "--to", "eap-json"], "how wide the model is"),
     ] {
         let (code, out, talk) = penjing(folder.path(), arguments);
         assert_eq!(code, 2, "{arguments:?}: {talk}");
@@ -156,4 +160,83 @@ fn compare_refuses_what_does_not_compare() {
     let (code, out, talk) = penjing(folder.path(), &["compare", CIRCUIT, "other-model.json"]);
     assert_eq!(code, 0, "{talk}");
     assert!(out.contains("cost of the matching: 0.000"), "{out}");
+}
+
+#[test]
+fn the_page_of_a_comparison_is_one_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let odd = folder.path().join("<b>&.json");
+    std::fs::copy(CIRCUIT, &odd).unwrap();
+    let (code, _, talk) = penjing(folder.path(), &["compare", CIRCUIT, odd.to_str().unwrap(), "--out", "both"]);
+    assert_eq!(code, 0, "{talk}");
+    let page = std::fs::read_to_string(folder.path().join("both/comparison.html")).unwrap();
+    assert!(page.contains("&lt;b&gt;&amp;") && !page.contains("<b>") && !page.contains("<script"), "{page}");
+    assert!(page.contains("<svg") && page.contains("1.000 [") && !page.contains("https://"), "{page}");
+}
+
+/// The model itself with the heads of every layer in another order: found anew, each head is matched with itself.
+#[cfg(feature = "torch")]
+#[test]
+fn a_model_with_its_heads_in_another_order_is_matched_head_by_head() {
+    use safetensors::{SafeTensors, tensor::TensorView};
+    let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/toy-4l");
+    let folder = tempfile::tempdir().unwrap();
+    let other = folder.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    for file in ["config.json", "tokenizer.json"] {
+        std::fs::copy(original.join(file), other.join(file)).unwrap();
+    }
+    // Where each head of a layer goes.
+    let moved = |layer: usize, head: usize| (3 * head + layer + 1) % 4;
+    let bytes = std::fs::read(original.join("model.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let changed: Vec<(String, safetensors::Dtype, Vec<usize>, Vec<u8>)> = tensors
+        .tensors()
+        .into_iter()
+        .map(|(name, view)| {
+            let (mut data, shape) = (view.data().to_vec(), view.shape().to_vec());
+            let layer = name.split('.').find_map(|part| part.parse::<usize>().ok());
+            let number = data.len() / shape.iter().product::<usize>();
+            // A row holds q, k and v of all heads; the output matrix has the heads in its rows.
+            let (rows, groups) = match name.split_once(".attn.").map(|(_, part)| part) {
+                Some("c_attn.weight") => (shape[0], 3),
+                Some("c_attn.bias") => (1, 3),
+                Some("c_proj.weight") => (1, 1),
+                _ => (0, 0),
+            };
+            if rows > 0 {
+                let head = data.len() / (rows * groups * 4 * number) * number;
+                for block in 0..rows * groups {
+                    for from in 0..4 {
+                        let to = 4 * block + moved(layer.unwrap(), from);
+                        let source = view.data()[(4 * block + from) * head..][..head].to_vec();
+                        data[to * head..][..head].copy_from_slice(&source);
+                    }
+                }
+            }
+            (name, view.dtype(), shape, data)
+        })
+        .collect();
+    let views =
+        changed.iter().map(|(name, dtype, shape, data)| (name, TensorView::new(*dtype, shape.clone(), data).unwrap()));
+    std::fs::write(other.join("model.safetensors"), safetensors::serialize(views, None).unwrap()).unwrap();
+    for (model, out) in [("toy-4l", "one"), (other.to_str().unwrap(), "two")] {
+        let rest = ["--pairs", "24", "--evidence-pairs", "8", "--random-circuits", "1", "--edges", "40", "--out", out];
+        let arguments = [&["discover", "ioi", "--model", model], &rest[..]].concat();
+        let (code, _, talk) = penjing(folder.path(), &arguments);
+        assert_eq!(code, 0, "{talk}");
+    }
+    let (code, out, talk) = penjing(folder.path(), &["--json", "compare", "one/circuit.json", "two/circuit.json"]);
+    assert_eq!(code, 0, "{talk}");
+    let document: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let pairs = document["pairs"][0]["matching"]["pairs"].as_array().unwrap();
+    let heads = pairs.iter().filter(|pair| pair["first"].as_str().unwrap().starts_with('a')).count();
+    assert!(heads >= 6, "{pairs:?}");
+    for pair in pairs {
+        let expected = match pair["first"].as_str().unwrap().parse().unwrap() {
+            Node::Head(Layer(layer), Head(head)) => Node::Head(Layer(layer), Head(moved(layer, head))),
+            node => node,
+        };
+        assert_eq!(pair["second"], expected.to_string(), "{pair}");
+    }
 }

@@ -325,6 +325,20 @@ fn roles_are_written_under_names() {
         "{graphml}"
     );
     assert_eq!(edges_in_dot(&render::dot(&content, &Style::default(), &Caption::default())).len(), 7);
+    let tracer = render::tracer_json::draw(&content, "task", "model");
+    let node =
+        |id: &str| tracer["nodes"].as_array().unwrap().iter().find(|node| node["node_id"] == id).cloned().unwrap();
+    assert_eq!(node("0_0_0")["clerp"], "a0.h0, mover");
+    assert_eq!(node("0_4_0")["clerp"], "m0, writes");
+    assert_eq!(
+        (&node("E_0_0")["feature_type"], &node("2_0_0")["feature_type"]),
+        (&"embedding".into(), &"logit".into())
+    );
+    let links = tracer["links"].as_array().unwrap();
+    assert_eq!(links.len(), 7);
+    assert!(
+        links.iter().any(|link| link["source"] == "0_3_0" && link["target"] == "0_4_0" && link["weight"] == 0.3f32)
+    );
 }
 
 /// Circuits of GPT-2 small's graph, with scores of very different sizes, as wide as a column and as a page.

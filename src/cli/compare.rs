@@ -10,7 +10,7 @@ use penjing::circuit::{file, scores_file};
 use penjing::compare::matching::Matching;
 use penjing::compare::overlap::Overlap;
 use penjing::compare::reference::{Agreement, agreement};
-use penjing::compare::{Compared, PARTS, Pair, SameGraph, Summary, figure};
+use penjing::compare::{Compared, PARTS, Pair, SameGraph, Summary, figure, page};
 use penjing::render::style::{Style, StyleError};
 use penjing::render::svg;
 use penjing::render::theme::Theme;
@@ -37,7 +37,7 @@ pub struct Compare {
     /// Colours of the figure: paper, dark, colour-blind-safe, greyscale
     #[arg(long, default_value = "paper", value_name = "NAME")]
     theme: String,
-    /// Folder for comparison.json and comparison.svg
+    /// Folder for comparison.html, comparison.svg and comparison.json
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -85,7 +85,9 @@ pub fn run(command: &Compare, as_json: bool) -> anyhow::Result<Ended> {
         let drawing = svg::draw(&figure::side_by_side(&all, &pairs, &style));
         write(out, "comparison.json", (serde_json::to_string_pretty(&document)? + "\n").as_bytes())?;
         write(out, "comparison.svg", drawing.as_bytes())?;
-        written = ["comparison.json", "comparison.svg"].map(|name| out.join(name)).to_vec();
+        let page = page::html(&all, &pairs, &drawing, command.by != Some(By::Roles));
+        write(out, "comparison.html", page.as_bytes())?;
+        written = ["comparison.html", "comparison.svg", "comparison.json"].map(|name| out.join(name)).to_vec();
     }
     if as_json {
         print_json(&document)?;

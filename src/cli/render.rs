@@ -11,7 +11,7 @@ use penjing::render::picture::Content;
 use penjing::render::scene::Scene;
 use penjing::render::style::{Branches, Heads, Style, StyleError};
 use penjing::render::theme::Theme;
-use penjing::render::{self, Caption, dot, graphml, raster, svg, table, tikz};
+use penjing::render::{self, Caption, dot, graphml, raster, svg, table, tikz, tracer_json};
 use serde_json::json;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -79,6 +79,8 @@ enum Format {
     Graphml,
     Csv,
     EapJson,
+    /// The graph JSON of circuit-tracer's viewer and Neuronpedia
+    TracerJson,
 }
 
 impl Format {
@@ -92,6 +94,7 @@ impl Format {
             Format::Graphml => "graphml",
             Format::Csv => "csv",
             Format::EapJson => "eap.json",
+            Format::TracerJson => "tracer.json",
         }
     }
 }
@@ -141,7 +144,13 @@ impl Render {
     }
 
     /// One format of one circuit.
-    fn draw(&self, format: Format, circuit: &Imported, figure: &Figure, style: &Style) -> anyhow::Result<Vec<u8>> {
+    fn draw(
+        &self,
+        format: Format,
+        (circuit, stem): (&Imported, &str),
+        figure: &Figure,
+        style: &Style,
+    ) -> anyhow::Result<Vec<u8>> {
         let caption = Caption { title: self.title.clone().unwrap_or_default(), subtitle: String::new() };
         if self.engine == Engine::Dot && matches!(format, Format::Svg | Format::Png | Format::Pdf) {
             return by_graphviz(&dot::draw(figure, style, &caption), format.ending(), self.dpi);
@@ -157,6 +166,13 @@ impl Render {
             Format::Tikz => tikz::draw(&scene()).into_bytes(),
             Format::Graphml => graphml::draw(&content(circuit)).into_bytes(),
             Format::Csv => table::draw(&content(circuit))?.into_bytes(),
+            Format::TracerJson => {
+                let [slug, scan] = match circuit {
+                    Imported::Own(own) => [own.provenance.task.name.clone(), own.provenance.model.id.clone()],
+                    Imported::Eap(_) => [stem.to_owned(), "unknown".to_owned()],
+                };
+                serde_json::to_vec(&tracer_json::draw(&content(circuit), &slug, &scan))?
+            }
             Format::EapJson => {
                 let json = circuit.to_eap().ok_or_else(|| Usage {
                     message: "the circuit's file does not say how wide the model is, which EAP-IG's layout wants"
@@ -193,7 +209,7 @@ pub fn run(command: &Render, as_json: bool) -> anyhow::Result<Ended> {
     let mut drawings = Vec::new();
     for ((circuit, figure), (folder, stem)) in circuits.iter().zip(&figures).zip(&files) {
         for &format in &command.to {
-            let bytes = command.draw(format, circuit, figure, &style)?;
+            let bytes = command.draw(format, (circuit, stem), figure, &style)?;
             drawings.push((folder, format!("{stem}.{}", format.ending()), bytes));
         }
     }

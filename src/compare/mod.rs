@@ -7,6 +7,7 @@
 pub mod figure;
 pub mod matching;
 pub mod overlap;
+pub mod page;
 pub mod profile;
 pub mod reference;
 

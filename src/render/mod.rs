@@ -1,8 +1,8 @@
 //! Pictures of a circuit, all from one positioned figure. No tensors, no files, no clock: equal circuits give equal bytes.
 //!
 //! circuit ─► [`picture`] (what is drawn) ─► [`layout`] (`order`, `place`, `route`) ─► [`figure`] ─► [`scene`] (shapes)
-//! ─► [`svg`], [`tikz`]; [`raster`] prints the SVG as PNG and PDF. [`dot`] goes from the figure to Graphviz. [`graphml`] and
-//! [`table`] hold the circuit itself, with nothing simplified. [`fit`] chooses how much is drawn in a given width.
+//! ─► [`svg`], [`tikz`]; [`raster`] prints the SVG as PNG and PDF. [`dot`] goes from the figure to Graphviz. [`graphml`],
+//! [`table`] and [`tracer_json`] hold the circuit itself, with nothing simplified. [`fit`] chooses how much is drawn in a given width.
 
 pub mod chart;
 pub mod dot;
@@ -24,6 +24,7 @@ pub mod svg;
 pub mod table;
 pub mod theme;
 pub mod tikz;
+pub mod tracer_json;
 
 use figure::Figure;
 use picture::Content;
