@@ -219,45 +219,57 @@ def exact() -> list[str]:
 
 def growth() -> list[str]:
     lines = ["| what | is | edges | `eap` | memory | `eap-ig` | memory |", "|---|---|---|---|---|---|---|"]
-    drawn = {}
+    grown = []
     for what, values in GROWTH.items():
         for value in values:
             rows = [measured(method, **(USUAL | {what: value})) for method in ("eap", "eap-ig")]
-            drawn.setdefault(what, []).append((value, rows[0]["seconds"], rows[1]["seconds"]))
+            grown.append((what, value, rows))
             cells = [cell for row in rows for cell in (in_words(row["seconds"]), f"{row['bytes'] / 1e6:.0f} MB")]
             lines.append(f"| {what} | {value} | {rows[0]['edges']:,} | {' | '.join(cells)} |")
             print(lines[-1])
-    (ROOT / "docs/cost-growth.svg").write_text(picture(drawn))
+    (ROOT / "docs/cost-growth.svg").write_text(picture(grown))
     return lines
 
 
-def picture(drawn: dict) -> str:
-    """A panel for each thing that grows, both axes logarithmic; dashed: twice the time for twice as much."""
-    width, height, margin = 190, 150, 34
-    log = numpy.log2
-    low = min(log(point[1]) for points in drawn.values() for point in points)
-    high = max(log(point[2]) for points in drawn.values() for point in points)
-    parts = []
-    for index, (what, points) in enumerate(drawn.items()):
-        left = index * width + margin
-        xs = [left + (width - margin - 12) * place / (len(points) - 1) for place in range(len(points))]
-        y = lambda time: height - margin - (height - margin - 22) * (log(time) - low) / (high - low)
-        for column, colour in ((1, "#0072b2"), (2, "#d55e00")):
-            path = " ".join(f"{x:.1f},{y(point[column]):.1f}" for x, point in zip(xs, points))
-            parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
-            parts += [f'<circle cx="{x:.1f}" cy="{y(point[column]):.1f}" r="2" fill="{colour}"/>' for x, point in zip(xs, points)]
-        base = points[0][1]
-        straight = [(x, base * point[0] / points[0][0]) for x, point in zip(xs, points)]
-        path = " ".join(f"{x:.1f},{y(time):.1f}" for x, time in straight if log(time) <= high)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="#999" stroke-dasharray="3 3"/>')
-        parts += [f'<text x="{x:.1f}" y="{height - margin + 14}" text-anchor="middle">{point[0]}</text>' for x, point in zip(xs, points)]
-        parts.append(f'<text x="{(xs[0] + xs[-1]) / 2:.1f}" y="{height - 5}" text-anchor="middle">{what}</text>')
-        for power in range(int(numpy.ceil(low)), int(high) + 1, 2):
-            parts.append(f'<text x="{left - 6}" y="{y(2.0 ** power) + 3:.1f}" text-anchor="end">{2.0 ** power:.2g} s</text>')
+def picture(grown: list) -> str:
+    """Seconds and memory against each thing that grows, and against the edges where layers or heads do; logarithmic axes;
+    dashed: in proportion to it."""
+    width, height, left, top, bottom = 172, 132, 40, 20, 30
+    series = {what: [(value, rows) for name, value, rows in grown if name == what] for what in GROWTH}
+    series["edges"] = sorted(((rows[0]["edges"], rows) for name, _, rows in grown if name in ("layers", "heads")),
+                             key=lambda point: point[0])
+    log, parts = numpy.log2, []
+    for line, (key, unit, scale) in enumerate([("seconds", "s", 1), ("bytes", "MB", 1e6)]):
+        values = [row[key] / scale for points in series.values() for _, rows in points for row in rows]
+        low, high = log(min(values)) - 0.2, log(max(values)) + 0.2
+        for column, (what, points) in enumerate(series.items()):
+            x0, y0 = column * width + left, line * height + top
+            inner, deep = width - left - 14, height - top - bottom
+            first, last = log(points[0][0]), log(points[-1][0])
+            x = lambda value: x0 + inner * (log(value) - first) / (last - first)
+            y = lambda value: y0 + deep * (high - log(value)) / (high - low)
+            for power in range(int(numpy.ceil(low)), int(high) + 1, 2 if key == "seconds" else 1):
+                parts.append(f'<path d="M{x0} {y(2.0 ** power):.1f}h{inner}" stroke="#e3e6eb"/>')
+                parts.append(f'<text x="{x0 - 4}" y="{y(2.0 ** power) + 3:.1f}" text-anchor="end">{2.0 ** power:.3g} {unit}</text>')
+            base = points[0][1][0][key] / scale
+            end = min(points[-1][0], points[0][0] * 2.0 ** high / base)
+            parts.append(f'<path d="M{x(points[0][0]):.1f} {y(base):.1f}L{x(end):.1f} {y(base * end / points[0][0]):.1f}" '
+                         'stroke="#999" stroke-dasharray="3 3"/>')
+            for method, colour in enumerate(("#0072b2", "#d55e00")):
+                places = [(x(value), y(rows[method][key] / scale)) for value, rows in points]
+                path = "L".join(f"{px:.1f} {py:.1f}" for px, py in places)
+                parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
+                parts += [f'<circle cx="{px:.1f}" cy="{py:.1f}" r="2" fill="{colour}"/>' for px, py in places]
+            right = -100.0
+            for value, _ in points:
+                if x(value) - right > 26:
+                    right = x(value)
+                    parts.append(f'<text x="{right:.1f}" y="{y0 + deep + 12}" text-anchor="middle">{value:,}</text>')
+            parts.append(f'<text x="{x0 + inner / 2:.1f}" y="{y0 + deep + 24}" text-anchor="middle">{what}</text>')
     parts.append('<text x="40" y="12" fill="#0072b2">eap</text><text x="70" y="12" fill="#d55e00">eap-ig</text>'
                  '<text x="115" y="12" fill="#777">dashed: in proportion</text>')
-    whole = width * len(drawn) + 10  # the labels of the first axis begin left of it
-    size = f'width="{whole}" height="{height}" viewBox="-10 0 {whole} {height}"'
+    whole, high = width * len(series) + 10, 2 * height
+    size = f'width="{whole}" height="{high}" viewBox="-10 0 {whole} {high}"'
     style = 'font-family="sans-serif" font-size="9"'
     return (f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}><rect x="-10" width="100%" height="100%" fill="white"/>'
             + "".join(parts) + "</svg>\n")
@@ -282,7 +294,7 @@ def main() -> None:
         "## How cost grows", "",
         f"`penjing score` as a whole process, the best of three; usually {usual}. Memory is the peak of the process, of which "
         "libtorch takes about 160 MB.", "",
-        "![Seconds against pairs, tokens, layers and heads](cost-growth.svg)", "",
+        "![Seconds and memory against pairs, tokens, layers, heads and edges](cost-growth.svg)", "",
         *growth(), "",
     ]
     OUT.write_text("\n".join(lines))
