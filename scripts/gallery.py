@@ -31,6 +31,10 @@ def find(task: str, model: str) -> None:
         run(BINARY, "render", file, "--width", WIDTH, "--out", ROOT / "circuits")
 
 
+def number(value: float) -> str:
+    return f"{value:.3f}".replace("-0.000", "0.000")
+
+
 def listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
@@ -58,7 +62,7 @@ def paragraph(circuit: dict) -> str:
         said.append("**The model hardly does the task, so this circuit explains little.**")
     said.append(f"{len(edges)} of {circuit['graph']['edges']} edges ({100 * len(edges) / circuit['graph']['edges']:.1f} %) keep "
                 f"faithfulness {report['faithfulness']:.3f} [{low:.3f}, {high:.3f}]; random circuits of that size "
-                f"{report['random']['mean']:.3f} on average, {report['random']['max']:.3f} at most.")
+                f"{number(report['random']['mean'])} on average, {number(report['random']['max'])} at most.")
     path = strongest_path(edges)
     said.append(f"Its strongest way is {' → '.join(path)}.")
     roles: dict[str, list[str]] = {}

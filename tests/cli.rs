@@ -45,13 +45,15 @@ fn discover_finds_proves_and_repeats_itself_byte_by_byte() {
     assert!(found["edges"].as_f64().unwrap() <= 0.15 * found["edges_total"].as_f64().unwrap(), "{found}");
     assert!(found["random_mean"].as_f64().unwrap() < 0.3, "{found}");
     run("second");
-    for file in ["circuit.json", "scores.json", "circuit.dot", "circuit.svg", "faithfulness.svg", "scores.svg"] {
+    for file in
+        ["circuit.json", "scores.json", "circuit.dot", "circuit.svg", "faithfulness.svg", "scores.svg", "attention.svg"]
+    {
         let read = |out: &str| std::fs::read(folder.path().join(out).join(file)).unwrap();
         assert!(read("first") == read("second"), "{file} differs between two equal runs");
     }
     let names: Vec<_> =
         std::fs::read_dir(folder.path().join("first")).unwrap().map(|e| e.unwrap().file_name()).collect();
-    assert_eq!(names.len(), 8, "{names:?}");
+    assert_eq!(names.len(), 9, "{names:?}");
     let page = std::fs::read_to_string(folder.path().join("first/report.html")).unwrap();
     assert!(page.contains("--out first --json") && page.contains("\"patterns\":"), "{page}");
 }

@@ -240,3 +240,25 @@ fn a_model_with_its_heads_in_another_order_is_matched_head_by_head() {
         assert_eq!(pair["second"], expected.to_string(), "{pair}");
     }
 }
+
+/// Pairs drawn by other seeds find much the same circuit.
+#[cfg(feature = "torch")]
+#[test]
+fn two_seeds_of_one_model_overlap_above_chance() {
+    let folder = tempfile::tempdir().unwrap();
+    for seed in ["1", "2"] {
+        let arguments = ["discover", "ioi", "--seed", seed, "--pairs", "24", "--evidence-pairs", "8", "--out", seed];
+        let (code, _, talk) = penjing(folder.path(), &arguments);
+        assert!(code < 2, "{talk}");
+    }
+    let (code, out, talk) = penjing(folder.path(), &["--json", "compare", "1/circuit.json", "2/circuit.json"]);
+    assert_eq!(code, 0, "{talk}");
+    let document: serde_json::Value = serde_json::from_str(&out).unwrap();
+    for what in ["edges", "nodes"] {
+        let overlap = &document["pairs"][0]["same_graph"][what];
+        let number = |value: &serde_json::Value| value.as_f64().unwrap();
+        assert!(number(&overlap["jaccard"]) > 2.0 * number(&overlap["by_chance"]), "{overlap}");
+        assert!(number(&overlap["interval"][0]) > number(&overlap["by_chance_interval"][1]), "{overlap}");
+        assert!(number(&overlap["p"]) < 1e-3, "{overlap}");
+    }
+}

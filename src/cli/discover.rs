@@ -5,6 +5,7 @@ use super::constants;
 use super::evaluate::LEVEL;
 use super::long_run::{Checkpoint, LongRun};
 use super::options::{Scoring, Subject, level_parser};
+use super::pictures;
 use super::progress::Progress;
 use super::record::run_record;
 use super::resources::Resources;
@@ -12,35 +13,16 @@ use super::term::{Usage, make_folder, note, print, print_json, write};
 use super::work::{Work, note_if_halved, warn_if_poor};
 use clap::{Args, Parser};
 use penjing::circuit::file::{self, Circuit, Options, SelectionRecord};
-use penjing::circuit::report::Example;
-use penjing::circuit::{EdgeMask, scores_file, select};
-use penjing::dataset::{Dataset, TokenPair};
+use penjing::circuit::{scores_file, select};
 use penjing::discover::parts::{self, Parts};
 use penjing::discover::{self, Goal, MARGIN, Ranking};
-use penjing::eval::{Bench, Evidence, curve, evidence};
+use penjing::eval::{Evidence, evidence};
 use penjing::graph::Level;
-use penjing::render::picture::Content;
-use penjing::render::style::Style;
-use penjing::render::{self, Caption, chart, svg};
-use penjing::report::data::Page;
 use penjing::score::{Method, Problem};
 use penjing::task::Split;
-use penjing::{report, roles};
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Instant;
-
-/// Pairs on which roles are measured, at most.
-const ROLE_PAIRS: usize = 32;
-
-/// Prompts whose attention patterns the report shows.
-const EXAMPLES: usize = 3;
-
-/// Answers of an example, where there are many.
-const MOST_ANSWERS: usize = 6;
-
-/// The most edges that the report shows.
-const MOST_EDGES: usize = 10_000;
 
 #[derive(Args)]
 pub struct Discover {
@@ -293,37 +275,19 @@ fn find(command: &Discover) -> anyhow::Result<Found> {
     let evidence_seconds = evidence_start.elapsed().as_secs_f64();
 
     let report_start = Instant::now();
-    let content = Content { graph, mask: &selected.circuit, scores: &at_edges, roles: &[] };
-    let progress = Progress::bar("measuring sizes");
-    let mut follow = |share| progress.set(share);
-    let stops = curve::stops(&fresh, graph, &at_edges, &selected.circuit, MOST_EDGES, subject.seed, &mut follow);
-    drop(progress);
-    let shown = &fresh_pairs.pairs[..fresh_pairs.pairs.len().min(ROLE_PAIRS)];
-    let found = roles::roles(&loaded.model, &content, shown, subject.seed);
-    let cards = roles::cards(&loaded.model, &loaded.tokenizer, &content, shown, EXAMPLES, &found);
-    let examples = examples(&work, &fresh, &selected.circuit, &fresh_pairs);
+    let seen = pictures::measure(&work, &fresh, &fresh_pairs, &selected.circuit, &at_edges, subject.seed);
     drop(fresh);
     let report_seconds = report_start.elapsed().as_secs_f64();
 
     let scores_text = scores_file::to_json(&problem.table(), &scores, &provenance).map_err(penjing::Error::from)?;
     provenance.selection = Some(command.selection(&method, goal, selected.ranked));
-    let caption = Caption {
-        title: task.title.clone(),
-        subtitle: format!(
-            "{}: {} of {} edges, faithfulness {:.2}",
-            loaded.id,
-            selected.circuit.count(),
-            graph.edge_count(),
-            report.faithfulness
-        ),
-    };
     let circuit = Circuit {
         provenance,
         graph: graph.clone(),
         mask: selected.circuit,
         scores: at_edges.clone(),
         report: Some(report),
-        roles: found,
+        roles: seen.roles.clone(),
     };
     let seconds = start.elapsed().as_secs_f64();
     let record = run_record(
@@ -338,27 +302,7 @@ fn find(command: &Discover) -> anyhow::Result<Found> {
     );
     write(&out, "scores.json", scores_text.as_bytes())?;
     write(&out, "run.json", (serde_json::to_string_pretty(&record)? + "\n").as_bytes())?;
-    let content = Content { graph, mask: &circuit.mask, scores: &circuit.scores, roles: &circuit.roles };
-    let style = Style::default();
-    write(&out, "circuit.dot", render::dot(&content, &style, &caption).as_bytes())?;
-    write(&out, "circuit.svg", render::svg(&content, &style, &caption).as_bytes())?;
-    let random = circuit.report.as_ref().and_then(|report| report.random.as_ref()).map(|random| random.mean);
-    let curve = chart::curve(&stops, circuit.mask.count(), random, &style);
-    write(&out, "faithfulness.svg", svg::draw(&curve).as_bytes())?;
-    let all: Vec<f32> = graph.edges().iter().map(|edge| at_edges.get(*edge)).collect();
-    write(&out, "scores.svg", svg::draw(&chart::distribution(&all, &style)).as_bytes())?;
-    let page = Page {
-        title: caption.title.clone(),
-        subtitle: caption.subtitle.clone(),
-        description: task.description.clone(),
-        command: std::env::args().collect::<Vec<_>>().join(" "),
-        circuit: &circuit,
-        scores: &at_edges,
-        stops,
-        examples,
-        cards,
-    };
-    write(&out, "report.html", report::html(&page)?.as_bytes())?;
+    pictures::write_all(&out, &work, &circuit, &at_edges, seen)?;
     write(&out, "circuit.json", file::to_json(&circuit).map_err(penjing::Error::from)?.as_bytes())?;
     checkpoint.remove();
 
@@ -391,25 +335,6 @@ pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
         return Ok(Ended::Failed);
     }
     Ok(Ended::Done)
-}
-
-/// The first of the fresh pairs, with what the model and the circuit make of them.
-fn examples(work: &Work, bench: &Bench, circuit: &EdgeMask, fresh: &Dataset) -> Vec<Example> {
-    let tokenizer = &work.loaded.tokenizer;
-    let (model, circuit) = (bench.clean(), bench.circuit(circuit));
-    let words = |ids: &[u32]| {
-        let shown: Vec<String> = ids.iter().take(MOST_ANSWERS).map(|&id| tokenizer.token_text(id)).collect();
-        if ids.len() > MOST_ANSWERS { shown.join(",") + " …" } else { shown.join(",") }
-    };
-    let example = |(index, pair): (usize, &TokenPair)| Example {
-        clean: pair.prompt.clean.clone(),
-        corrupt: pair.prompt.corrupt.clone(),
-        right: words(&pair.right),
-        wrong: words(&pair.wrong),
-        tokens: tokenizer.token_texts(&pair.clean),
-        metric: [model.metric[index], circuit.metric[index]],
-    };
-    fresh.pairs.iter().take(2 * EXAMPLES).enumerate().map(example).collect()
 }
 
 /// The document that `--json` prints.

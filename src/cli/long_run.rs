@@ -185,11 +185,14 @@ impl Watch for Keeper<'_> {
 
 /// The command of this process with `--resume`, as a shell takes it.
 fn command_to_resume() -> String {
-    let mut words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
-    if !words.iter().any(|word| word == "--resume") {
-        words.push("--resume".into());
-    }
-    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+    let resumes = std::env::args_os().any(|word| word == "--resume");
+    if resumes { command_line() } else { command_line() + " --resume" }
+}
+
+/// The command of this process, as a shell takes it.
+pub fn command_line() -> String {
+    let words: Vec<String> = std::env::args_os().map(|word| quoted(&word.to_string_lossy())).collect();
+    words.join(" ")
 }
 
 fn quoted(word: &str) -> String {

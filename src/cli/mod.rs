@@ -25,6 +25,8 @@ mod options;
 #[cfg(feature = "torch")]
 mod patch;
 #[cfg(feature = "torch")]
+mod pictures;
+#[cfg(feature = "torch")]
 mod progress;
 mod record;
 mod render;

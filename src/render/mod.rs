@@ -4,6 +4,7 @@
 //! ─► [`svg`], [`tikz`]; [`raster`] prints the SVG as PNG and PDF. [`dot`] goes from the figure to Graphviz. [`graphml`],
 //! [`table`] and [`tracer_json`] hold the circuit itself, with nothing simplified. [`fit`] chooses how much is drawn in a given width.
 
+pub mod attention;
 pub mod chart;
 pub mod dot;
 pub mod figure;

@@ -3,6 +3,7 @@
 //! Cost: a forward of two random sequences and of each prompt, alone.
 
 mod attention;
+mod copying;
 mod direct;
 mod run;
 
@@ -19,6 +20,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use run::Run;
 use std::collections::BTreeMap;
+use tch::Tensor;
 
 /// Random tokens in each half of a sequence.
 const HALF: usize = 24;
@@ -142,7 +144,7 @@ fn on_random_tokens(model: &Model, seed: u64) -> OnRandomTokens {
             }
         }
         let twice: Vec<u32> = tokens.iter().chain(&tokens).copied().collect();
-        let run = Run::new(model, &twice);
+        let run = Run::new(model, &twice, None);
         let weight = 1.0 / SEQUENCES as f64;
         let all = |wanted: &dyn Fn(usize) -> Option<usize>| -> Vec<f64> {
             run.patterns.iter().flat_map(|pattern| mean_to(pattern, wanted)).collect()
@@ -161,32 +163,39 @@ fn on_random_tokens(model: &Model, seed: u64) -> OnRandomTokens {
 fn on_prompts(model: &Model, pairs: &[TokenPair]) -> OnPrompts {
     let mut found = OnPrompts::default();
     let weight = 1.0 / pairs.len().max(1) as f64;
-    let mut with_answer = 0;
+    // Of each prompt that holds an answer, the values there of each layer, and the answer.
+    let mut values: Vec<(Vec<Tensor>, u32)> = Vec::new();
     for pair in pairs {
-        let run = Run::new(model, &pair.clean);
         let places = |ids: &[u32]| -> Vec<usize> {
             (0..pair.clean.len()).filter(|&place| ids.contains(&pair.clean[place])).collect()
         };
+        let right = places(&pair.right);
+        let mut run = Run::new(model, &pair.clean, right.first().copied());
         let look = |places: &[usize]| -> Vec<f64> {
             run.patterns.iter().flat_map(|pattern| from_last(pattern, places.iter().copied())).collect()
         };
-        let right = places(&pair.right);
         add(&mut found.to_right, &look(&right), weight);
         add(&mut found.to_wrong, &look(&places(&pair.wrong)), weight);
         for (name, range) in &pair.positions {
             let places: Vec<usize> = range.clone().collect();
             add(found.to_places.entry(name.clone()).or_default(), &look(&places), weight);
         }
-        if let Some(&place) = right.first() {
-            with_answer += 1;
-            let [most, least] = run.copies(model, place, pair.clean[place]);
-            add(&mut found.most, &most, 1.0);
-            add(&mut found.least, &least, 1.0);
-        }
         add(&mut found.mlps, &direct::of_mlps(model, &run, pair), weight);
+        if let Some(&place) = right.first() {
+            values.push((std::mem::take(&mut run.values), pair.clean[place]));
+        }
     }
-    for sums in [&mut found.most, &mut found.least] {
-        sums.iter_mut().for_each(|sum| *sum /= f64::from(with_answer.max(1)));
+    // Copying is looked at only where a head attends to the answer at all: it costs an unembedding of every head.
+    for (layer, to_right) in found.to_right.chunks(model.spec.heads).enumerate() {
+        let attends = to_right.iter().any(|&attention| attention >= Role::Mover.threshold());
+        let of_layer: Vec<(Tensor, u32)> = values
+            .iter()
+            .filter(|_| attends)
+            .filter_map(|(values, token)| Some((values.get(layer)?.shallow_clone(), *token)))
+            .collect();
+        let [most, least] = copying::shares(model, layer, &of_layer);
+        found.most.extend(most);
+        found.least.extend(least);
     }
     // The end itself is where the last position is, not a place that it looks for.
     found.to_places.remove("end");
@@ -204,7 +213,7 @@ pub fn cards(
     found: &[Found],
 ) -> Vec<Card> {
     let _no_grad = tch::no_grad_guard();
-    let runs: Vec<Run> = pairs.iter().map(|pair| Run::new(model, &pair.clean)).collect();
+    let runs: Vec<Run> = pairs.iter().map(|pair| Run::new(model, &pair.clean, None)).collect();
     let writes = direct::mean_logits(model, &runs);
     let card = |node: Node| {
         let role = found.iter().find(|found| found.node == node);
