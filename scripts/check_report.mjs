@@ -67,6 +67,7 @@ const before = await page.evaluate(() => performance.now());
 await page.mouse.move(place.x, place.y);
 await settle();
 const lag = (await page.evaluate(() => performance.now())) - before;
+check("and names it", (await text("#tip")).length > 0, await text("#tip"));
 check("pointing at a head lights a path", (await stage("lit")) > 0, await stage("lit"));
 check("without lag", lag < 200, `${Math.round(lag)} ms`);
 await shot("hover");

@@ -1,20 +1,18 @@
 //! `penjing compare`: what circuits have in common, of one model edge by edge, across models node by node.
 
 use super::Ended;
+use super::comparison::{document, reference_table, text};
 use super::term::{Usage, make_folder, note, print, print_json, write};
 use clap::{Args, ValueEnum};
-use comfy_table::{CellAlignment, Table, presets};
 use penjing::circuit::file::{Circuit, MethodRecord, Options};
 use penjing::circuit::import::{self, Imported};
 use penjing::circuit::{file, scores_file};
-use penjing::compare::matching::Matching;
-use penjing::compare::overlap::Overlap;
 use penjing::compare::reference::{Agreement, agreement};
-use penjing::compare::{Compared, PARTS, Pair, SameGraph, Summary, figure, page};
+use penjing::compare::{Compared, Pair, Summary, figure, grid, page};
 use penjing::render::style::{Style, StyleError};
 use penjing::render::svg;
 use penjing::render::theme::Theme;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 
 #[derive(Args)]
@@ -57,7 +55,7 @@ pub fn run(command: &Compare, as_json: bool) -> anyhow::Result<Ended> {
         let message = "there is nothing to compare the circuit with".to_owned();
         return Err(Usage { message, hint: "name another circuit file, or a --reference".into() }.into());
     }
-    let pairs = Pair::all(&all);
+    let (pairs, by_edges) = (Pair::all(&all), command.by != Some(By::Roles));
     if command.by == Some(By::Edges)
         && let Some((other, _)) = others.iter().zip(&pairs).find(|(_, pair)| pair.same_graph.is_none())
     {
@@ -74,7 +72,7 @@ pub fn run(command: &Compare, as_json: bool) -> anyhow::Result<Ended> {
         None => None,
     };
     let summaries: Vec<Summary> = all.iter().map(Summary::new).collect();
-    let document = document(&all, &summaries, &pairs, references.as_deref(), command.by);
+    let document = document(&all, &summaries, &pairs, references.as_deref(), by_edges);
     for (path, circuit) in sets {
         file::write(&path, &circuit).map_err(penjing::Error::from)?;
     }
@@ -85,7 +83,7 @@ pub fn run(command: &Compare, as_json: bool) -> anyhow::Result<Ended> {
         let drawing = svg::draw(&figure::side_by_side(&all, &pairs, &style));
         write(out, "comparison.json", (serde_json::to_string_pretty(&document)? + "\n").as_bytes())?;
         write(out, "comparison.svg", drawing.as_bytes())?;
-        let page = page::html(&all, &pairs, &drawing, command.by != Some(By::Roles));
+        let page = page::html(&all, &pairs, &drawing, by_edges);
         write(out, "comparison.html", page.as_bytes())?;
         written = ["comparison.html", "comparison.svg", "comparison.json"].map(|name| out.join(name)).to_vec();
     }
@@ -93,18 +91,18 @@ pub fn run(command: &Compare, as_json: bool) -> anyhow::Result<Ended> {
         print_json(&document)?;
         return Ok(Ended::Done);
     }
-    let mut text = summary_table(&all, &summaries).to_string();
+    let mut said = text(&grid::summaries(&all));
     for pair in &pairs {
         let [first, second] = pair.places.map(|place| &all[place].name);
-        text += &format!("\n\n{first} and {second}\n\n{}", in_words(pair, command.by));
+        said += &format!("\n\n{first} and {second}\n\n{}", text(&grid::pair(pair, by_edges)));
     }
     for (one, agreement) in all.iter().zip(references.iter().flatten()) {
-        text += &format!("\n\n{} against the reference\n\n{}", one.name, reference_table(agreement));
+        said += &format!("\n\n{} against the reference\n\n{}", one.name, reference_table(agreement));
     }
     for path in written {
-        text += &format!("\n\n{}", path.display());
+        said += &format!("\n\n{}", path.display());
     }
-    print(&text)?;
+    print(&said)?;
     Ok(Ended::Done)
 }
 
@@ -236,207 +234,4 @@ fn against(one: &Compared, path: &Path, command: &Compare) -> anyhow::Result<[Ag
         Imported::Own(_) => read.as_ref().map(|read| &read.scores),
     };
     Ok(agreement(graph, one.circuit.mask(), ranked, published.mask()))
-}
-
-fn aligned(mut table: Table, columns: usize) -> Table {
-    table.load_style(presets::NOTHING);
-    for column in 1..columns {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.0} %", 100.0 * share)
-}
-
-fn summary_table(all: &[Compared], summaries: &[Summary]) -> Table {
-    let mut table = Table::new();
-    table.set_header(std::iter::once(String::new()).chain(all.iter().map(|one| one.name.clone())));
-    let mut row = |name: &str, value: &dyn Fn(&Summary) -> String| {
-        table.add_row(std::iter::once(name.to_owned()).chain(summaries.iter().map(value)));
-    };
-    row("layers × heads", &|of| format!("{} × {}", of.layers, of.heads_of_model));
-    row("heads", &|of| of.heads.to_string());
-    row("MLPs", &|of| of.mlps.to_string());
-    row("edges", &|of| format!("{} ({:.1} %)", of.edges, 100.0 * of.share_of_edges));
-    row("faithfulness", &|of| match of.faithfulness {
-        Some((value, [low, high])) => format!("{value:.3} [{low:.3}, {high:.3}]"),
-        None => "not measured".into(),
-    });
-    let share = |shares: &[f64], index: usize| match shares.iter().sum::<f64>() {
-        sum if sum > 0.0 => percent(shares[index]),
-        _ => "no scores".into(),
-    };
-    for (index, writer) in ["input", "heads", "MLPs"].into_iter().enumerate() {
-        row(&format!("|score| from {writer}"), &|of| share(&of.written_by, index));
-    }
-    for part in 0..PARTS {
-        row(&format!("|score| from depth {}/{PARTS}", part + 1), &|of| share(&of.by_depth, part));
-    }
-    aligned(table, all.len() + 1)
-}
-
-fn in_words(pair: &Pair, by: Option<By>) -> String {
-    match &pair.same_graph {
-        Some(same) if by != Some(By::Roles) => same_graph_table(same).to_string(),
-        _ => matching_table(&pair.matching),
-    }
-}
-
-fn same_graph_table(same: &SameGraph) -> Table {
-    let mut table = Table::new();
-    table.set_header(["", "first", "second", "both", "Jaccard", "by chance", "p"]);
-    for (name, overlap) in [("edges", &same.edges), ("nodes", &same.nodes)] {
-        let Overlap { a, b, both, jaccard, interval: [low, high], chance, chance_interval: [least, most], p, .. } =
-            overlap;
-        table.add_row([
-            name.to_owned(),
-            a.to_string(),
-            b.to_string(),
-            both.to_string(),
-            format!("{jaccard:.3} [{low:.3}, {high:.3}]"),
-            format!("{chance:.3} [{least:.3}, {most:.3}]"),
-            if *p < 1e-4 { format!("{p:.0e}") } else { format!("{p:.4}") },
-        ]);
-    }
-    let (correlation, common) = same.rank_correlation;
-    if let Some(correlation) = correlation {
-        let cells = ["rank correlation of scores", "", "", &common.to_string(), &format!("{correlation:.3}"), "", ""];
-        table.add_row(cells.map(str::to_owned));
-    }
-    aligned(table, 7)
-}
-
-fn matching_table(matching: &Matching) -> String {
-    let mut table = Table::new();
-    table.set_header(["first", "second", "cost", "depth", "effect", "role"]);
-    for pair in &matching.pairs {
-        let cost = pair.cost;
-        let numbers = [cost.sum(), cost.depth, cost.profile, cost.role].map(|number| format!("{number:.3}"));
-        table.add_row([pair.a.to_string(), pair.b.to_string()].into_iter().chain(numbers));
-    }
-    let alone = |nodes: &[penjing::graph::Node]| match nodes {
-        [] => "none".to_owned(),
-        nodes => nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-    };
-    format!(
-        "{}\n\nonly in the first: {}\nonly in the second: {}\ncost of the matching: {:.3}",
-        aligned(table, 6),
-        alone(&matching.only_a),
-        alone(&matching.only_b),
-        matching.cost
-    )
-}
-
-fn reference_table(agreement: &[Agreement; 2]) -> Table {
-    let mut table = Table::new();
-    table.set_header(["", "chosen", "published", "both", "precision", "recall", "AUROC", "average precision"]);
-    for (name, of) in ["edges", "nodes"].into_iter().zip(agreement) {
-        let ranking = |number: fn(&penjing::compare::reference::Ranking) -> f64| {
-            of.ranking.as_ref().map_or_else(|| "no scores.json".into(), |ranking| format!("{:.3}", number(ranking)))
-        };
-        table.add_row([
-            name.to_owned(),
-            of.chosen.to_string(),
-            of.wanted.to_string(),
-            of.both.to_string(),
-            format!("{:.3}", of.precision),
-            format!("{:.3}", of.recall),
-            ranking(|ranking| ranking.auroc),
-            ranking(|ranking| ranking.average_precision),
-        ]);
-    }
-    aligned(table, 8)
-}
-
-/// `comparison.json`, `penjing.comparison/1`.
-fn document(
-    all: &[Compared],
-    summaries: &[Summary],
-    pairs: &[Pair],
-    references: Option<&[[Agreement; 2]]>,
-    by: Option<By>,
-) -> Value {
-    let circuits: Vec<Value> = all
-        .iter()
-        .zip(summaries)
-        .map(|(one, of)| {
-            json!({
-                "name": one.name,
-                "task": one.subject().map(|(task, _)| task),
-                "model": one.subject().map(|(_, model)| model),
-                "layers": of.layers,
-                "heads_of_model": of.heads_of_model,
-                "heads": of.heads,
-                "mlps": of.mlps,
-                "edges": of.edges,
-                "share_of_edges": of.share_of_edges,
-                "score_from_input_heads_mlps": of.written_by,
-                "score_by_depth": of.by_depth,
-                "faithfulness": of.faithfulness.map(|(value, _)| value),
-                "faithfulness_interval": of.faithfulness.map(|(_, interval)| interval),
-            })
-        })
-        .collect();
-    let overlap = |of: &Overlap| {
-        json!({
-            "first": of.a, "second": of.b, "both": of.both, "of": of.of,
-            "jaccard": of.jaccard, "interval": of.interval,
-            "by_chance": of.chance, "by_chance_interval": of.chance_interval, "p": of.p,
-        })
-    };
-    let pair = |pair: &Pair| {
-        let [first, second] = pair.places.map(|place| &all[place]);
-        let same = pair.same_graph.as_ref().filter(|_| by != Some(By::Roles)).map(|same| {
-            let graph = second.circuit.graph();
-            let names = |edges: &[penjing::graph::Edge]| edges.iter().map(|edge| graph.name(*edge)).collect::<Vec<_>>();
-            json!({
-                "edges": overlap(&same.edges),
-                "nodes": overlap(&same.nodes),
-                "rank_correlation": same.rank_correlation.0,
-                "only_first": names(&same.only_a),
-                "only_second": names(&same.only_b),
-            })
-        });
-        let names = |nodes: &[penjing::graph::Node]| nodes.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let matched = pair.matching.pairs.iter().map(|pair| {
-            json!({
-                "first": pair.a.to_string(), "second": pair.b.to_string(),
-                "depth": pair.cost.depth, "effect": pair.cost.profile, "role": pair.cost.role,
-            })
-        });
-        json!({
-            "first": first.name,
-            "second": second.name,
-            "same_graph": same,
-            "matching": {
-                "pairs": matched.collect::<Vec<_>>(),
-                "only_first": names(&pair.matching.only_a),
-                "only_second": names(&pair.matching.only_b),
-                "cost": pair.matching.cost,
-            },
-        })
-    };
-    let mut document = json!({
-        "schema": "penjing.comparison/1",
-        "circuits": circuits,
-        "pairs": pairs.iter().map(pair).collect::<Vec<_>>(),
-    });
-    if let Some(references) = references {
-        let of = |of: &Agreement| {
-            json!({
-                "chosen": of.chosen, "published": of.wanted, "both": of.both, "of": of.of,
-                "precision": of.precision, "recall": of.recall,
-                "auroc": of.ranking.as_ref().map(|ranking| ranking.auroc),
-                "average_precision": of.ranking.as_ref().map(|ranking| ranking.average_precision),
-                "roc": of.ranking.as_ref().map(|ranking| &ranking.curve),
-            })
-        };
-        let each = references.iter().map(|[edges, nodes]| json!({ "edges": of(edges), "nodes": of(nodes) }));
-        document["references"] = Value::Array(each.collect());
-    }
-    document
 }

@@ -4,6 +4,7 @@
 //! model or file, 130 and 143 stopped by Ctrl-C and SIGTERM.
 
 mod compare;
+mod comparison;
 #[cfg(feature = "torch")]
 mod constants;
 #[cfg(feature = "torch")]

@@ -5,6 +5,7 @@
 //! [`mod@reference`] measures a circuit against a published one.
 
 pub mod figure;
+pub mod grid;
 pub mod matching;
 pub mod overlap;
 pub mod page;

@@ -240,7 +240,12 @@ function pointers() {
       return;
     }
     const box = stage.getBoundingClientRect();
-    point(event.clientX - box.left, event.clientY - box.top);
+    const [x, y] = [event.clientX - box.left, event.clientY - box.top];
+    if (state.hover !== null && event.target.closest(".node")) {
+      // From afar labels are too small to read.
+      const node = nodes[state.hover];
+      say(node.role ? `${node.name}, ${node.role}` : node.name, x, y);
+    } else point(x, y);
   });
   stage.addEventListener("pointerleave", () => { tip.hidden = true; });
 }
@@ -260,12 +265,15 @@ function point(x, y) {
     if (lit.isPointInStroke(edge.path, wx, wy)) best = edge;
   }
   lit.restore();
-  tip.hidden = best === null;
-  if (best) {
-    tip.textContent = `${named(best)} ${signed(best.score)}`;
-    tip.style.left = `${Math.min(x + 12, stage.clientWidth - tip.offsetWidth - 4)}px`;
-    tip.style.top = `${Math.max(2, y - 26)}px`;
-  }
+  if (best) say(`${named(best)} ${signed(best.score)}`, x, y);
+  else tip.hidden = true;
+}
+
+function say(words, x, y) {
+  tip.hidden = false;
+  tip.textContent = words;
+  tip.style.left = `${Math.min(x + 12, stage.clientWidth - tip.offsetWidth - 4)}px`;
+  tip.style.top = `${Math.max(2, y - 26)}px`;
 }
 
 // ---------------------------------------------------------------- the card of a node
