@@ -16,7 +16,7 @@
 //! 6. [`circuit`] selects and prunes edges.
 //! 7. [`eval`] runs a circuit and measures how faithful, complete and minimal it is.
 //! 8. [`roles`] measures what the nodes of a circuit do.
-//!    [`patching`] exchanges values between clean and corrupt runs.
+//!    [`inside`] looks at one prompt; [`patching`] exchanges values between clean and corrupt runs.
 //! 9. [`render`] draws figures for papers and files for other tools; [`report`] makes the page to explore.
 //! 10. [`compare`] tells what circuits have in common.
 //!
@@ -36,6 +36,8 @@ pub mod error;
 pub mod eval;
 pub mod graph;
 pub mod identity;
+#[cfg(feature = "torch")]
+pub mod inside;
 pub mod intervene;
 #[cfg(feature = "torch")]
 pub mod measure;

@@ -71,6 +71,17 @@ impl Hint for TokenizerError {
     }
 }
 
+/// The byte that a character of a byte-level vocabulary stands for: bytes that can be seen stand for themselves, the others, in
+/// order, for the characters from 256 on.
+fn byte_of(character: char) -> Option<u8> {
+    let seen = |byte: u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+    let code = u32::from(character);
+    match u8::try_from(code) {
+        Ok(byte) => seen(byte).then_some(byte),
+        Err(_) => (0..=u8::MAX).filter(|&byte| !seen(byte)).nth(code.checked_sub(256)? as usize),
+    }
+}
+
 /// `[" Mary", " and"]`, so that spaces can be seen.
 pub(crate) fn show(tokens: &[String]) -> String {
     let quoted: Vec<String> = tokens.iter().map(|token| format!("{token:?}")).collect();
@@ -198,6 +209,25 @@ impl Tokenizer {
             Some(tokenizers::DecoderWrapper::ByteLevel(_)) => self.inner.decode(&[id], false).unwrap_or(token),
             _ => token.replace(['▁', 'Ġ'], " "),
         }
+    }
+
+    /// Tokens that end a text.
+    pub fn end_tokens(&self) -> Vec<u32> {
+        let usual = ["<|endoftext|>", "</s>", "<eos>", "<|end_of_text|>", "<|eot_id|>", "<|im_end|>", "<end_of_turn>"];
+        usual.iter().filter_map(|token| self.inner.token_to_id(token)).collect()
+    }
+
+    /// The bytes that a token stands for, a part of a character too; nothing for special tokens and ids without a token.
+    pub fn token_bytes(&self, id: u32) -> Option<Vec<u8>> {
+        let token = self.inner.id_to_token(id)?;
+        if self.inner.get_added_tokens_decoder().get(&id).is_some_and(|added| added.special) {
+            return None;
+        }
+        if let Some(tokenizers::DecoderWrapper::ByteLevel(_)) = self.inner.get_decoder() {
+            return token.chars().map(byte_of).collect();
+        }
+        let byte = token.strip_prefix("<0x").and_then(|rest| u8::from_str_radix(rest.strip_suffix('>')?, 16).ok());
+        Some(byte.map_or_else(|| token.replace(['▁', 'Ġ'], " ").into_bytes(), |byte| vec![byte]))
     }
 
     pub fn token_texts(&self, ids: &[u32]) -> Vec<String> {

@@ -402,3 +402,74 @@ fn shards_of_nodes_are_merged_to_what_one_run_writes() {
     run(&[&edges[..], &["--shard", "1/2"]].concat());
     refuses(&folder, &["merge", "parts"], &["are of different runs", "level is"]);
 }
+
+#[test]
+fn run_shows_what_edits_change_and_what_they_touched() {
+    let folder = tempdir().unwrap();
+    let prompt = "When Mary and John went to the store, John gave a drink to";
+    let run = |edits: &[&str]| -> Value {
+        let arguments = [&["--json", "run", prompt, "--generate", "4"], edits].concat();
+        let output = penjing(folder.path()).args(&arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let plain = run(&[]);
+    assert_eq!(plain["before"]["next"][0]["token"], " Mary");
+    assert!(plain["before"]["text"].as_str().unwrap().starts_with(" Mary"), "{plain}");
+    assert_eq!(plain["after"], Value::Null);
+    // What was said of the other name takes its place: the donor's prompt has the names the other way round.
+    let other = "other=When Mary and John went to the store, Mary gave a drink to";
+    let swapped = run(&["--donor", other, "--edit", "L0.in:prompt = from L0.in@other"]);
+    assert_eq!(swapped["after"]["next"][0]["token"], " John");
+    assert!(swapped["kl"].as_f64().unwrap() > 1.0, "{swapped}");
+    let entry = &swapped["receipt"][0];
+    assert_eq!((&entry["site"], &entry["changed"]), (&"L0.in".into(), &128.into()), "{entry}");
+    let same = run(&["--edit", "L2 = scale 1"]);
+    assert_eq!(same["kl"], 0.0);
+    assert_eq!(same["before"]["generated"], same["after"]["generated"]);
+    std::fs::write(folder.path().join("v.json"), format!("{:?}", (0..128).map(|i| i % 7 - 3).collect::<Vec<_>>()))
+        .unwrap();
+    let steered = run(&["--vector", "v=v.json", "--edit", "L1:gen = add 3*v"]);
+    assert!(steered["kl"].as_f64().unwrap() > 1e-6, "{steered}");
+    std::fs::write(folder.path().join("short.json"), "[1.0, 2.0]").unwrap();
+    std::fs::write(folder.path().join("plan.txt"), "L1 = zero\nL2 = \n").unwrap();
+    for (arguments, says) in [
+        (&["run", prompt, "--edit", "L9 = zero"][..], "the nearest site is `L3`"),
+        (&["run", prompt, "--edit", "L1 = add v"], "hint: "),
+        (&["run", prompt, "--edit", "L1:\"Peter\" = zero"], "does not occur"),
+        (&["run", prompt, "--vector", "v=short.json", "--edit", "L1 = add 1*v"], "128"),
+        (&["run", prompt, "--vector", "v=missing.safetensors", "--edit", "L1 = add 1*v"], "missing.safetensors"),
+        (&["run", prompt, "--vector", "v", "--edit", "L1 = add 1*v"], "--vector v=vector.safetensors"),
+        (&["run", prompt, "--plan", "plan.txt"], "hint: "),
+        (&["run", prompt, "--generate", "3", "--edit", "L1 = from L2"], "such as `:prompt`"),
+        (&["run", prompt, "--generate", "60"], "shorten the prompt, or generate less"),
+        (&["run", "", "--generate", "1"], "the prompt has no tokens"),
+        (&["run", "When Xyzzy went"], "Xyzzy"),
+        (&["run", prompt, "--temperature=-1"], "a temperature is 0 or more"),
+        (&["run", prompt, "--top-p", "0"], "--top-p above 0"),
+        (&["lens", prompt, "--position", "40"], "has no position 40"),
+        (&["lens", prompt, "--watch", " Mary John"], "hint: "),
+        (&["lens", prompt, "--set", "English"], "write --set English=flower,bloom"),
+        (&["lens", prompt, "--set", "none=花"], "no token begins"),
+    ] {
+        refuses(&folder, arguments, &[says]);
+    }
+}
+
+#[test]
+fn lens_writes_its_pictures() {
+    let folder = tempdir().unwrap();
+    let prompt = "When Mary and John went to the store, John gave a drink to";
+    let arguments = ["--json", "lens", prompt, "--watch", " Mary", "--set", "other=John", "--out", "lens"];
+    let output = penjing(folder.path()).args(arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let places = document["places"].as_array().unwrap();
+    assert_eq!(places.len(), 5);
+    let last = places.last().unwrap()["positions"].as_array().unwrap().last().unwrap();
+    assert_eq!(last["likeliest"][0][0], " Mary");
+    assert_eq!((&last["kl"], &last["watched"][0]["rank"]), (&0.0.into(), &0.into()));
+    for file in ["lens.json", "lens.svg", "lens-trace.svg"] {
+        assert!(folder.path().join("lens").join(file).exists(), "{file}");
+    }
+}

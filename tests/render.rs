@@ -472,6 +472,7 @@ fn heatmaps_and_charts_stand_odd_numbers() {
             column_name: "layer".into(),
             value_name: "restored".into(),
             values: ndarray::Array2::from_elem((rows, columns), value),
+            texts: (rows % 2 == 0).then(|| ndarray::Array2::from_elem((rows, columns), "<a> & \"b\"".into())),
         };
         for width in [None, Some(60.0)] {
             check_drawing(&map.scene(&Style { width, ..Style::default() }), rows * columns);

@@ -15,7 +15,11 @@ mod evaluate;
 #[cfg(feature = "torch")]
 mod hub;
 #[cfg(feature = "torch")]
+mod inside;
+#[cfg(feature = "torch")]
 mod inspect;
+#[cfg(feature = "torch")]
+mod lens;
 #[cfg(feature = "torch")]
 mod long_run;
 mod merge;
@@ -33,6 +37,8 @@ mod record;
 mod render;
 #[cfg(feature = "torch")]
 mod resources;
+#[cfg(feature = "torch")]
+mod run;
 #[cfg(feature = "torch")]
 mod score;
 #[cfg(feature = "torch")]
@@ -73,6 +79,12 @@ enum Command {
     /// Measure a circuit on fresh pairs
     #[cfg(feature = "torch")]
     Evaluate(evaluate::Evaluate),
+    /// Run a prompt with edits: what comes next and goes on, before and after
+    #[cfg(feature = "torch")]
+    Run(run::RunCommand),
+    /// What the model would say after each layer
+    #[cfg(feature = "torch")]
+    Lens(lens::Lens),
     /// Exchange values between clean and corrupt runs, place by place, and draw the effects
     #[cfg(feature = "torch")]
     Patch(patch::Patch),
@@ -151,6 +163,10 @@ fn run(Arguments { json, command }: Arguments) -> anyhow::Result<Ended> {
         Command::Merge(command) => merge::run(&command, json),
         #[cfg(feature = "torch")]
         Command::Evaluate(command) => evaluate::run(&command, json),
+        #[cfg(feature = "torch")]
+        Command::Run(command) => run::run(&command, json),
+        #[cfg(feature = "torch")]
+        Command::Lens(command) => lens::run(&command, json),
         #[cfg(feature = "torch")]
         Command::Patch(command) => patch::run(&command, json),
         Command::Render(command) => render::run(&command, json),

@@ -189,6 +189,7 @@ fn heatmap(command: &Patch, work: &Work, pairs: &[TokenPair], spans: &Spans, eff
         column_name: column_name.into(),
         value_name: what.into(),
         values: effects.values.clone(),
+        texts: None,
     }
 }
 

@@ -73,6 +73,9 @@ impl Hint for RunError {
             RunError::PositionCount { .. } => {
                 Some("name as many positions in the source as in the target, or one for all".into())
             }
+            RunError::SourcePosition { .. } => {
+                Some("name positions that the source has, such as `:prompt` where tokens are generated".into())
+            }
             RunError::NoMean { .. } => Some("compute the mean over a dataset first, or use `zero`".into()),
             RunError::NoSite { nearest, .. } => nearest.as_ref().map(|site| format!("the nearest site is `{site}`")),
             RunError::NotReached { site, computed, .. } => Some(format!("`{site}` was computed at {computed}")),

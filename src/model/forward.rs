@@ -60,6 +60,14 @@ impl Past {
         self.keys.first().map_or(0, |key| key.size()[1] as usize)
     }
 
+    /// With what a later pass kept after it.
+    pub fn followed_by(&self, later: &Past) -> Past {
+        let join = |before: &[Tensor], after: &[Tensor]| {
+            before.iter().zip(after).map(|(before, after)| Tensor::cat(&[before, after], 1)).collect()
+        };
+        Past { keys: join(&self.keys, &later.keys), values: join(&self.values, &later.values) }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

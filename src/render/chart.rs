@@ -11,27 +11,51 @@ use crate::circuit::report::Stop;
 const WIDTH: f64 = 200.0;
 const HEIGHT: f64 = 110.0;
 
-/// A chart with its axes: a horizontal one in powers of ten, and an even vertical one.
+/// How values lie on the horizontal axis.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Across {
+    /// In powers of ten.
+    Powers,
+    Even,
+}
+
+/// A chart with its axes; the vertical one is even.
 struct Chart<'a> {
+    across: Across,
     style: &'a Style,
     shapes: Vec<Shape>,
     left: f64,
     inner: f64,
-    /// The logarithms at both ends.
+    /// Both ends, or their logarithms.
     x: [f64; 2],
     y: [f64; 2],
 }
 
+impl Across {
+    fn place(self, x: f64) -> f64 {
+        match self {
+            Across::Powers => x.log10(),
+            Across::Even => x,
+        }
+    }
+}
+
 impl<'a> Chart<'a> {
-    fn new(style: &'a Style, x: [f64; 2], y: [f64; 2], y_ticks: &[f64], names: [&str; 2]) -> Chart<'a> {
+    fn new(
+        style: &'a Style,
+        (across, x): (Across, [f64; 2]),
+        y: [f64; 2],
+        y_ticks: &[f64],
+        names: [&str; 2],
+    ) -> Chart<'a> {
         let labels: Vec<String> = y_ticks.iter().map(ToString::to_string).collect();
         let wide = labels.iter().map(|label| text_width(label, sizes::SMALL_SIZE)).fold(0.0, f64::max);
         let left = MARGIN + wide + 5.0;
         let inner = style.width_in_points().map_or(WIDTH, |width| (width - left - 2.0 * MARGIN).max(40.0));
         // Both ends apart, whatever was measured.
         let spread = |[low, high]: [f64; 2]| if high > low { [low, high] } else { [low - 0.5, high + 0.5] };
-        let x = spread(x.map(f64::log10));
-        let mut chart = Chart { style, shapes: Vec::new(), left, inner, x, y: spread(y) };
+        let x = spread(x.map(|end| across.place(end)));
+        let mut chart = Chart { across, style, shapes: Vec::new(), left, inner, x, y: spread(y) };
         let (ink, faint, rule) = (style.theme.ink, style.theme.faint_ink, style.theme.rule);
         for (tick, label) in y_ticks.iter().zip(labels) {
             let y = chart.y(*tick);
@@ -52,7 +76,7 @@ impl<'a> Chart<'a> {
     }
 
     fn at(&self, x: f64, y: f64) -> Point {
-        let share = (x.log10() - self.x[0]) / (self.x[1] - self.x[0]);
+        let share = (self.across.place(x) - self.x[0]) / (self.x[1] - self.x[0]);
         Point { x: self.left + share * self.inner, y: self.y(y) }
     }
 
@@ -100,7 +124,7 @@ pub fn curve(stops: &[Stop], found: usize, random: Option<f64>, style: &Style) -
     let low = finite.iter().copied().fold(0.0, f64::min);
     let high = finite.iter().copied().fold(1.0, f64::max);
     let ends = if ends[0].is_finite() { ends } else { [1.0, 10.0] };
-    let mut chart = Chart::new(style, ends, [low, high], &[0.0, 0.5, 1.0], ["edges", "faithfulness"]);
+    let mut chart = Chart::new(style, (Across::Powers, ends), [low, high], &[0.0, 0.5, 1.0], ["edges", "faithfulness"]);
     let ends_of = |side: usize| -> Vec<Point> {
         let point = |(stop, size): (&Stop, &f64)| chart.at(*size, stop.interval[side]);
         stops.iter().zip(&sizes_of).filter(|(stop, _)| stop.interval[side].is_finite()).map(point).collect()
@@ -156,7 +180,13 @@ pub fn distribution(scores: &[f32], style: &Style) -> Scene {
     let edge = |bin: i64| 10f64.powf(bin as f64 / STEPS);
     let ticks = [0.0, (most / 2) as f64, most as f64];
     let ticks = if most < 2 { &ticks[..1] } else { &ticks[..] };
-    let mut chart = Chart::new(style, [edge(first), edge(last + 1)], [0.0, most as f64], ticks, ["|score|", "edges"]);
+    let mut chart = Chart::new(
+        style,
+        (Across::Powers, [edge(first), edge(last + 1)]),
+        [0.0, most as f64],
+        ticks,
+        ["|score|", "edges"],
+    );
     for (side, colour) in [style.theme.positive, style.theme.negative].into_iter().enumerate() {
         let steps = counts.iter().enumerate().flat_map(|(index, count)| {
             let bin = first + index as i64;
@@ -177,4 +207,48 @@ pub fn distribution(scores: &[f32], style: &Style) -> Scene {
     let at = Point { x: chart.left + chart.inner, y: MARGIN + sizes::SMALL_SIZE - 1.0 };
     chart.text(at, Anchor::End, style.theme.faint_ink, words);
     chart.scene("Scores", format!("The sizes of {} scores, {none} of which are 0.", scores.len()))
+}
+
+/// Something followed from place to place.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Line {
+    pub name: String,
+    /// From 0 to 1, one a place.
+    pub values: Vec<f64>,
+}
+
+/// Lines over places such as layers.
+pub fn traces(places: &[String], lines: &[Line], value_name: &str, style: &Style) -> Scene {
+    let theme = &style.theme;
+    let last = places.len().saturating_sub(1) as f64;
+    let axis = (Across::Even, [0.0, last]);
+    let mut chart = Chart::new(style, axis, [0.0, 1.0], &[0.0, 0.5, 1.0], ["after", value_name]);
+    let looks = [
+        (theme.positive, None),
+        (theme.negative, Some([4.0, 2.0])),
+        (theme.ink, Some([1.2, 1.6])),
+        (theme.faint_ink, Some([6.0, 1.6])),
+    ];
+    let (mut x, y) = (chart.left + chart.inner, MARGIN + sizes::SMALL_SIZE - 1.0);
+    for (index, line) in lines.iter().enumerate().rev() {
+        let (colour, dashes) = looks[index % looks.len()];
+        let points = line.values.iter().enumerate().filter(|(_, value)| value.is_finite());
+        let points: Vec<Point> = points.map(|(place, value)| chart.at(place as f64, *value)).collect();
+        chart.line(points, colour, 1.4, dashes);
+        // Names from right to left, each with a piece of its line.
+        chart.text(Point { x, y }, Anchor::End, theme.ink, line.name.clone());
+        x -= text_width(&line.name, sizes::SMALL_SIZE) + 3.0;
+        chart.line(vec![Point { x: x - 14.0, y: y - 2.4 }, Point { x, y: y - 2.4 }], colour, 1.4, dashes);
+        x -= 22.0;
+    }
+    let mut right = f64::NEG_INFINITY;
+    for (place, name) in places.iter().enumerate() {
+        let (at, half) = (chart.at(place as f64, 0.0).x, text_width(name, sizes::SMALL_SIZE) / 2.0);
+        if at - half > right + 2.0 {
+            chart.x_label(place as f64, name.clone());
+            right = at + half;
+        }
+    }
+    let said = lines.iter().map(|line| format!("{}: {:.2}", line.name, line.values.last().copied().unwrap_or(0.0)));
+    chart.scene(value_name, format!("At the last place {}.", said.collect::<Vec<_>>().join(", ")))
 }

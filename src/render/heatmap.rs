@@ -21,6 +21,8 @@ pub struct Heatmap {
     pub value_name: String,
     /// `[row, column]`.
     pub values: Array2<f64>,
+    /// What stands in the cells, if anything.
+    pub texts: Option<Array2<String>>,
 }
 
 impl Heatmap {
@@ -31,13 +33,20 @@ impl Heatmap {
         let wide =
             |labels: &[String]| labels.iter().map(|label| text_width(label, sizes::SMALL_SIZE)).fold(0.0, f64::max);
         let left = sizes::MARGIN + wide(&self.rows) + 4.0;
-        let numbers = [largest, 0.0, -largest].map(number);
+        // Where nothing is negative the colours end at 0.
+        let least = if self.values.iter().any(|value| *value < 0.0) { -largest } else { 0.0 };
+        let numbers = [largest, 0.0, least].map(number);
         let right =
             10.0 + BAR_WIDTH + 3.0 + wide(&numbers).max(text_width(&self.value_name, sizes::SMALL_SIZE) - BAR_WIDTH);
         let count = self.columns.len().max(1) as f64;
         let room = style.width_in_points().map(|width| width - left - right - sizes::MARGIN);
-        let cell = room.map_or(13.0, |room| (room / count).clamp(1.5, 20.0));
-        let height = cell.max(8.0);
+        let words = self.texts.iter().flatten().chain(&self.columns).map(|text| text_width(text, sizes::SMALL_SIZE));
+        let cell = match self.texts {
+            // Words keep their size.
+            Some(_) => words.fold(13.0, f64::max) + 4.0,
+            None => room.map_or(13.0, |room| (room / count).clamp(1.5, 20.0)),
+        };
+        let height = if self.texts.is_some() { 11.0 } else { cell.max(8.0) };
         let mut shapes = Vec::new();
         let mut top = sizes::MARGIN;
         let width = style.width_in_points().unwrap_or(0.0).max(left + cell * count + right + sizes::MARGIN);
@@ -57,8 +66,14 @@ impl Heatmap {
                 let value = self.values.get((row, column)).copied().unwrap_or(f64::NAN);
                 let fill = colour(value, largest, theme);
                 let x = left + cell * column as f64;
-                let square = rectangle(x, y, cell, height, fill);
-                shapes.push(Shape::Group { name: format!("{label}, {name}: {}", number(value)), shapes: vec![square] });
+                let mut of_cell = vec![rectangle(x, y, cell, height, fill)];
+                if let Some(words) = self.texts.as_ref().and_then(|texts| texts.get((row, column))) {
+                    let at = Point { x: x + cell / 2.0, y: y + height / 2.0 + 2.4 };
+                    let strong = largest > 0.0 && value.abs() > 0.55 * largest;
+                    let ink = if strong { theme.paper } else { theme.ink };
+                    of_cell.push(text(at, Anchor::Middle, sizes::SMALL_SIZE, ink, words.clone()));
+                }
+                shapes.push(Shape::Group { name: format!("{label}, {name}: {}", number(value)), shapes: of_cell });
             }
         }
         let bottom = top + height * self.rows.len() as f64;
@@ -71,8 +86,8 @@ impl Heatmap {
         }
         let at = Point { x: left + cell * count / 2.0, y: bottom + 2.4 * sizes::SMALL_SIZE };
         shapes.push(text(at, Anchor::Middle, sizes::SMALL_SIZE, theme.faint_ink, self.column_name.clone()));
-        let bar = Point { x: left + cell * count + 10.0, y: top };
-        self.bar(&mut shapes, theme, largest, bar, (bottom - top).max(40.0));
+        let corner = Point { x: left + cell * count + 10.0, y: top };
+        bar(&mut shapes, theme, (largest, least), corner, (bottom - top).max(40.0), &self.value_name);
         Scene {
             width,
             height: (bottom + 2.4 * sizes::SMALL_SIZE).max(top + 40.0) + sizes::MARGIN,
@@ -84,23 +99,6 @@ impl Heatmap {
         }
     }
 
-    /// What the colours mean.
-    fn bar(&self, shapes: &mut Vec<Shape>, theme: &Theme, largest: f64, corner: Point, height: f64) {
-        let name = Point { x: corner.x, y: corner.y - 4.0 };
-        shapes.push(text(name, Anchor::Start, sizes::SMALL_SIZE, theme.faint_ink, self.value_name.clone()));
-        let step = height / BAR_STEPS as f64;
-        for index in 0..BAR_STEPS {
-            let share = 1.0 - 2.0 * (index as f64 + 0.5) / BAR_STEPS as f64;
-            let fill = colour(share, 1.0, theme);
-            shapes.push(rectangle(corner.x, corner.y + step * index as f64, BAR_WIDTH, step, fill));
-        }
-        shapes.push(frame(corner.x, corner.y, BAR_WIDTH, height, theme.faint_ink));
-        for (place, value) in [(0.0, largest), (0.5, 0.0), (1.0, -largest)] {
-            let at = Point { x: corner.x + BAR_WIDTH + 3.0, y: corner.y + place * height + 2.4 };
-            shapes.push(text(at, Anchor::Start, sizes::SMALL_SIZE, theme.ink, number(value)));
-        }
-    }
-
     fn description(&self) -> String {
         let strongest = self.values.indexed_iter().filter(|(_, value)| value.is_finite());
         let strongest = strongest.max_by(|a, b| a.1.abs().total_cmp(&b.1.abs()));
@@ -109,6 +107,28 @@ impl Heatmap {
             format!(" The strongest is {}, {}: {}.", name(&self.rows, row), name(&self.columns, column), number(*value))
         });
         format!("A table of {} rows and {} columns.{}", self.rows.len(), self.columns.len(), said.unwrap_or_default())
+    }
+}
+
+/// What the colours from the `largest` to the `least` mean.
+fn bar(shapes: &mut Vec<Shape>, theme: &Theme, (largest, least): (f64, f64), corner: Point, height: f64, name: &str) {
+    let at = Point { x: corner.x, y: corner.y - 4.0 };
+    shapes.push(text(at, Anchor::Start, sizes::SMALL_SIZE, theme.faint_ink, name.to_owned()));
+    let step = height / BAR_STEPS as f64;
+    let end = if least < 0.0 { -1.0 } else { 0.0 };
+    for index in 0..BAR_STEPS {
+        let share = 1.0 + (end - 1.0) * (index as f64 + 0.5) / BAR_STEPS as f64;
+        let fill = colour(share, 1.0, theme);
+        shapes.push(rectangle(corner.x, corner.y + step * index as f64, BAR_WIDTH, step, fill));
+    }
+    shapes.push(frame(corner.x, corner.y, BAR_WIDTH, height, theme.faint_ink));
+    let mut marks = vec![(0.0, largest), (1.0, least)];
+    if least < 0.0 {
+        marks.insert(1, (0.5, 0.0));
+    }
+    for (place, value) in marks {
+        let at = Point { x: corner.x + BAR_WIDTH + 3.0, y: corner.y + place * height + 2.4 };
+        shapes.push(text(at, Anchor::Start, sizes::SMALL_SIZE, theme.ink, number(value)));
     }
 }
 

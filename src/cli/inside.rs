@@ -1,0 +1,139 @@
+//! What the commands that look inside on one prompt have in common: the prompt, the model, and what edits name.
+
+use super::options::BosArgument;
+use super::resources::Resources;
+use super::term::Usage;
+use clap::Args;
+use penjing::error::FileError;
+use penjing::inside::prompt;
+use penjing::intervene::parse;
+use penjing::intervene::plan::Plan;
+use penjing::intervene::position::Prompt;
+use penjing::intervene::record::{Keep, Record};
+use penjing::intervene::run::{Donor, Supplies};
+use penjing::model::{Loaded, Pass, Start, load_with};
+use std::path::Path;
+use tch::{Kind, Tensor};
+
+#[derive(Args, Clone)]
+pub struct OnPrompt {
+    /// The text
+    pub prompt: String,
+    /// An embedded toy model's name or a Hugging Face folder
+    #[arg(long, short, default_value = penjing::model::embedded::DEFAULT, value_name = "MODEL")]
+    pub model: String,
+    /// The beginning-of-text token: as the tokenizer says, before the prompt, or not
+    #[arg(long, value_enum, default_value = "auto")]
+    pub bos: BosArgument,
+    #[command(flatten)]
+    pub resources: Resources,
+}
+
+/// A prompt ready to run.
+pub struct Ready {
+    pub loaded: Loaded,
+    pub tokens: Vec<u32>,
+    pub prompt: Prompt,
+}
+
+impl OnPrompt {
+    /// Loads the model and encodes the prompt, which so many tokens are to follow.
+    ///
+    /// # Errors
+    /// A bad model, or a prompt that it cannot take.
+    pub fn ready(&self, more: usize) -> anyhow::Result<Ready> {
+        let loaded = load_with(&self.model, &self.resources.load_options()?).map_err(penjing::Error::from)?;
+        let (tokens, prompt) = self.encode(&self.prompt, &loaded, more)?;
+        Ok(Ready { loaded, tokens, prompt })
+    }
+
+    fn encode(&self, text: &str, loaded: &Loaded, more: usize) -> Result<(Vec<u32>, Prompt), penjing::Error> {
+        Ok(prompt::encode(text, &loaded.tokenizer, &loaded.model.spec, self.bos.or(None), more)?)
+    }
+}
+
+#[derive(Args, Clone)]
+pub struct Edits {
+    /// An edit such as "L5.H3 = zero", "L4:gen = add 2*v" or "L8:-1 = from L2:-1"; several apply in their order
+    #[arg(long = "edit", value_name = "EDIT")]
+    edits: Vec<String>,
+    /// A file of edits, one a line
+    #[arg(long, value_name = "FILE")]
+    plan: Option<std::path::PathBuf>,
+    /// A vector that edits name: a safetensors file with one tensor, or a JSON list of numbers
+    #[arg(long, value_name = "NAME=FILE")]
+    vector: Vec<String>,
+    /// Another prompt, for edits such as "L5:-1 = from L5:-1@NAME"
+    #[arg(long, value_name = "NAME=TEXT")]
+    donor: Vec<String>,
+}
+
+impl Edits {
+    /// # Errors
+    /// What is no edit, or no file of edits.
+    pub fn plan(&self) -> anyhow::Result<Plan> {
+        let mut plan = Plan::default();
+        if let Some(path) = &self.plan {
+            let text = std::fs::read_to_string(path).map_err(FileError::reading(path)).map_err(penjing::Error::from)?;
+            plan.edits.extend(parse::plan(&text).map_err(penjing::Error::from)?.edits);
+        }
+        for edit in &self.edits {
+            plan.edits.push(parse::edit(edit).map_err(penjing::Error::from)?);
+        }
+        Ok(plan)
+    }
+
+    /// The vectors and the other prompts.
+    ///
+    /// # Errors
+    /// Files that cannot be read, and prompts that the model cannot take.
+    pub fn supplies(&self, on: &OnPrompt, ready: &Ready, plan: &Plan) -> anyhow::Result<Supplies> {
+        let mut supplies = Supplies::default();
+        for named in &self.vector {
+            let (name, path) = split(named, "--vector v=vector.safetensors")?;
+            supplies.vectors.insert(name.to_owned(), vector(Path::new(path))?);
+        }
+        let model = &ready.loaded.model;
+        let mut sources = plan.sources(&model.spec).map_err(penjing::Error::from)?;
+        for named in &self.donor {
+            let (name, text) = split(named, "--donor other='Another prompt'")?;
+            let (tokens, prompt) = on.encode(text, &ready.loaded, 0)?;
+            let sites = sources.swap_remove(&Some(name.to_owned())).unwrap_or_default();
+            let mut record = Record::new(sites).keeping(Keep::Values);
+            let ids: Vec<i64> = tokens.iter().map(|&token| i64::from(token)).collect();
+            let ids = Tensor::from_slice(&ids).unsqueeze(0).to_device(model.device); // [1, pos]
+            let _ = tch::no_grad(|| model.forward(Start::Tokens(&ids), &Pass::LAST, &mut record));
+            let recording = record.finish().map_err(penjing::Error::from)?;
+            supplies.donors.insert(name.to_owned(), Donor { recording, prompts: vec![prompt] });
+        }
+        Ok(supplies)
+    }
+}
+
+fn split<'a>(named: &'a str, example: &str) -> anyhow::Result<(&'a str, &'a str)> {
+    named.split_once('=').filter(|(name, rest)| !name.is_empty() && !rest.is_empty()).ok_or_else(|| {
+        let message = format!("`{named}` is no name with something after `=`");
+        Usage { message, hint: format!("write {example}") }.into()
+    })
+}
+
+/// A vector from a file: `[width]`.
+fn vector(path: &Path) -> anyhow::Result<Tensor> {
+    let wrong = |why: String| -> anyhow::Error {
+        let message = format!("{} holds no vector: {why}", path.display());
+        Usage { message, hint: "a vector is a safetensors file with one tensor of one axis, or a JSON list".into() }
+            .into()
+    };
+    if path.extension().is_some_and(|ending| ending == "json") {
+        let text = std::fs::read_to_string(path).map_err(FileError::reading(path)).map_err(penjing::Error::from)?;
+        let numbers: Vec<f64> = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        return Ok(Tensor::from_slice(&numbers));
+    }
+    std::fs::File::open(path).map_err(FileError::reading(path)).map_err(penjing::Error::from)?;
+    let tensors = Tensor::read_safetensors(path).map_err(|_| wrong("it is no safetensors file".into()))?;
+    match &tensors[..] {
+        [(_, tensor)] if tensor.dim() == 1 => Ok(tensor.to_kind(Kind::Double)),
+        [(_, tensor)] => Err(wrong(format!("its tensor has the sizes {:?}", tensor.size()))),
+        tensors => Err(wrong(format!("it has {} tensors", tensors.len()))),
+    }
+}

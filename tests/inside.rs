@@ -1,0 +1,236 @@
+//! Looking inside: the lens against models that really end early, generation against runs without kept keys and values.
+
+#![cfg(feature = "torch")]
+
+mod fixtures;
+
+use fixtures::with_each_in;
+use penjing::inside::generate::{Continuation, Sampling, choose, divergence, run};
+use penjing::inside::lens::{Question, decode};
+use penjing::inside::words;
+use penjing::intervene::parse;
+use penjing::intervene::plan::Plan;
+use penjing::intervene::position::Prompt;
+use penjing::intervene::run::{PlanTap, Supplies};
+use penjing::model::tap::NoTap;
+use penjing::model::{Dtype, LoadOptions, Model, Pass, Start, load_with};
+use penjing::tokenizer::Tokenizer;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use safetensors::{SafeTensors, tensor::TensorView};
+use serde_json::{Value, json};
+use std::path::Path;
+use tch::{Kind, Tensor};
+
+const GREEDY: Sampling = Sampling { temperature: 0.0, top_p: 1.0, seed: 0 };
+
+fn row(tokens: &[u32]) -> Tensor {
+    Tensor::from_slice(&tokens.iter().map(|&token| i64::from(token)).collect::<Vec<_>>()).unsqueeze(0)
+}
+
+fn output(model: &Model, tokens: &[u32]) -> Tensor {
+    model.forward(Start::Tokens(&row(tokens)), &Pass::ALL, &mut NoTap).squeeze_dim(0).log_softmax(-1, Kind::Float)
+}
+
+#[test]
+fn the_last_lens_is_the_model_and_its_numbers_are_those_of_the_distribution() {
+    let _no_grad = tch::no_grad_guard();
+    with_each_in(Dtype::F64, |case| {
+        let (model, tokens) = (&case.loaded.model, &case.pairs[0].clean);
+        let watched = vec![vec![1, 5, 7], vec![3]];
+        let question = Question { sublayers: true, top: 4, watched };
+        let decoded = decode(model, tokens, &question, &mut |_| ());
+        assert_eq!(decoded.cells.len(), decoded.places.len());
+        let output = tch::no_grad(|| output(model, tokens)); // [pos, vocab]
+        for (position, cell) in decoded.cells.last().unwrap().iter().enumerate() {
+            let row = Vec::<f64>::try_from(output.get(position as i64).to_kind(Kind::Double)).unwrap();
+            let what = format!("{}, position {position}: {cell:?}", case.name);
+            assert_eq!(cell.divergence, 0.0, "{what}");
+            let mut order: Vec<usize> = (0..row.len()).collect();
+            order.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
+            for ((id, probability), expected) in cell.likeliest.iter().zip(&order) {
+                assert_eq!(*id as usize, *expected, "{what}");
+                assert!((probability - row[*expected].exp()).abs() < 1e-6, "{what}");
+            }
+            let entropy: f64 = row.iter().map(|log| -log * log.exp()).sum();
+            assert!((cell.entropy - entropy).abs() < 1e-5, "{what}: {entropy}");
+            for ((share, rank), set) in cell.watched.iter().zip(&question.watched) {
+                let together: f64 = set.iter().map(|&id| row[id as usize].exp()).sum();
+                let best = set.iter().map(|&id| row[id as usize]).fold(f64::NEG_INFINITY, f64::max);
+                assert!((share - together).abs() < 1e-6, "{what}");
+                assert_eq!(*rank, row.iter().filter(|&&log| log > best).count(), "{what}");
+            }
+        }
+        let early = &decoded.cells[1].iter().map(|cell| cell.divergence).fold(0.0, f64::max);
+        assert!(*early > 1e-6, "{}: the first layer says the same as the last", case.name);
+    });
+}
+
+/// A model of which only the first layers are left says what the lens says after them.
+#[test]
+fn the_lens_is_a_model_that_ends_early() {
+    for (name, key, part) in [
+        ("reference/gpt2", "n_layer", ".h."),
+        ("reference/gemma2", "num_hidden_layers", ".layers."),
+        ("reference/gpt_neox", "num_hidden_layers", ".layers."),
+    ] {
+        let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);
+        let folder = tempfile::tempdir().unwrap();
+        let mut config: Value = serde_json::from_slice(&std::fs::read(original.join("config.json")).unwrap()).unwrap();
+        config[key] = json!(1);
+        if let Some(types) = config.get("layer_types").and_then(Value::as_array).cloned() {
+            config["layer_types"] = json!(types[..1]);
+        }
+        std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+        std::fs::copy(original.join("tokenizer.json"), folder.path().join("tokenizer.json")).unwrap();
+        let bytes = std::fs::read(original.join("model.safetensors")).unwrap();
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        let kept = tensors.tensors().into_iter().filter(|(name, _)| match name.split_once(part) {
+            Some((_, rest)) => rest.starts_with("0."),
+            None => true,
+        });
+        let kept: Vec<(String, TensorView)> = kept.collect();
+        std::fs::write(folder.path().join("model.safetensors"), safetensors::serialize(kept, None).unwrap()).unwrap();
+        let options = LoadOptions { dtype: Dtype::F64, ..LoadOptions::default() };
+        let [whole, first] = [original.as_path(), folder.path()].map(|folder| {
+            load_with(folder.to_str().unwrap(), &options).unwrap_or_else(|error| panic!("{name}: {error}"))
+        });
+        let tokens = [3, 8, 1, 5];
+        let question = Question { top: 5, ..Question::default() };
+        let decoded = decode(&whole.model, &tokens, &question, &mut |_| ());
+        let place = decoded.places.iter().position(|place| place == "L0").unwrap();
+        let output = tch::no_grad(|| output(&first.model, &tokens));
+        for (position, cell) in decoded.cells[place].iter().enumerate() {
+            for &(id, probability) in &cell.likeliest {
+                let expected = output.double_value(&[position as i64, i64::from(id)]).exp();
+                assert!((probability - expected).abs() < 1e-6, "{name}, {position}, {id}: {probability}, {expected}");
+            }
+        }
+    }
+}
+
+/// Every step a whole run of all tokens so far.
+fn recomputed(model: &Model, tokens: &[u32], plan: &Plan, supplies: &Supplies, count: usize) -> (Tensor, Vec<u32>) {
+    let prompt = Prompt::of_length(tokens.len());
+    let mut all = tokens.to_vec();
+    let mut next = None;
+    while all.len() < tokens.len() + count {
+        let unedited = {
+            let sites = plan.sources(&model.spec).unwrap().swap_remove(&None);
+            sites.map(|sites| {
+                let mut record = penjing::intervene::record::Record::new(sites);
+                let _ = model.forward(Start::Tokens(&row(tokens)), &Pass::LAST, &mut record);
+                record.finish().unwrap()
+            })
+        };
+        let prompts = std::slice::from_ref(&prompt);
+        let mut tap = PlanTap::new(plan, &model.spec, prompts, supplies, unedited.as_ref()).unwrap();
+        tap.end = all.len();
+        let logits = model.forward(Start::Tokens(&row(&all)), &Pass::LAST, &mut tap).view([-1]);
+        let said = logits.log_softmax(-1, Kind::Float);
+        all.push(choose(&said, GREEDY, &mut ChaCha8Rng::seed_from_u64(0)));
+        next.get_or_insert(said);
+    }
+    (next.unwrap(), all.split_off(tokens.len()))
+}
+
+#[test]
+fn edits_hold_with_kept_keys_and_values_as_without() {
+    let _no_grad = tch::no_grad_guard();
+    with_each_in(Dtype::F64, |case| {
+        let _no_grad = tch::no_grad_guard();
+        let model = &case.loaded.model;
+        if !model.spec.attention.causal {
+            // Earlier positions see later ones, so nothing can be kept.
+            return;
+        }
+        let tokens = &case.pairs[0].clean[..4];
+        let count = 5.min(model.spec.context - tokens.len());
+        let mut supplies = Supplies::default();
+        let vector = Tensor::arange(model.spec.d_model as i64, (Kind::Double, tch::Device::Cpu)).sin();
+        supplies.vectors.insert("v".into(), vector * 3.0);
+        let mut differ = 0;
+        for edit in [
+            "L0 = add 0.7*v",
+            "L0:gen = add 0.7*v",
+            "L0:prompt = add 0.7*v",
+            "L0.attn:-2 = zero",
+            "L*.H0.k:gen = scale 3",
+            "L1.in:1 = from L0.in:0",
+            "L*:all = project 0*v",
+            "L0:gen = scale 1",
+        ] {
+            let plan = Plan { edits: vec![parse::edit(edit).unwrap()] };
+            let prompt = Prompt::of_length(tokens.len());
+            let continuation = Continuation { count, sampling: GREEDY, stop: Vec::new() };
+            let found = run(model, tokens, (&plan, &prompt, &supplies), &continuation)
+                .unwrap_or_else(|error| panic!("{}, {edit}: {error}", case.name));
+            let (next, all) = recomputed(model, tokens, &plan, &supplies, count);
+            let apart = (&found.next - next).abs().max().double_value(&[]);
+            assert!(apart < 1e-6, "{}, {edit}: {apart}", case.name);
+            assert_eq!(found.tokens, all, "{}, {edit}", case.name);
+            let none = (&Plan::default(), &prompt, &supplies);
+            let unedited = run(model, tokens, none, &continuation).unwrap();
+            let changed = divergence(&unedited.next, &found.next);
+            if edit.ends_with("scale 1") {
+                assert!(changed.abs() < 1e-12 && found.tokens == unedited.tokens, "{}, {edit}: {changed}", case.name);
+                assert!(found.receipt.entries.iter().all(|entry| entry.changed == 0));
+            } else {
+                assert!(found.receipt.entries.iter().all(|entry| entry.changed > 0), "{}, {edit}", case.name);
+                differ += usize::from(changed > 1e-9);
+            }
+        }
+        assert!(differ >= 4, "{}: the edits change nothing", case.name);
+    });
+}
+
+#[test]
+fn sampling_follows_the_distribution() {
+    let said = Tensor::from_slice(&[0.5f32, 0.3, 0.15, 0.05]).log();
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let mut counts = |sampling: Sampling| -> Vec<f64> {
+        let mut counts = vec![0.0; 4];
+        for _ in 0..4000 {
+            counts[choose(&said, sampling, &mut random) as usize] += 1.0 / 4000.0;
+        }
+        counts
+    };
+    let plain = Sampling { temperature: 1.0, top_p: 1.0, seed: 0 };
+    let close = |found: Vec<f64>, expected: [f64; 4]| {
+        for (found, expected) in found.into_iter().zip(expected) {
+            // Five standard errors.
+            assert!(
+                (found - expected).abs() <= 5.0 * (expected * (1.0 - expected) / 4000.0).sqrt(),
+                "{found}, {expected}"
+            );
+        }
+    };
+    close(counts(plain), [0.5, 0.3, 0.15, 0.05]);
+    close(counts(Sampling { top_p: 0.8, ..plain }), [0.625, 0.375, 0.0, 0.0]);
+    let squares = 0.25 + 0.09 + 0.0225 + 0.0025;
+    let halved = [0.25, 0.09, 0.0225, 0.0025].map(|square| square / squares);
+    close(counts(Sampling { temperature: 0.5, ..plain }), halved);
+    assert!((counts(GREEDY)[0] - 1.0).abs() < 1e-9);
+}
+
+#[test]
+fn tokens_are_bytes_that_make_up_the_text() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tokenizers");
+    let text = " The naïve café, 花 and Ünïcode's \"end\"\n\tgo!";
+    let tokenizer = Tokenizer::from_file(data.join("gpt2.json")).unwrap();
+    let ids = tokenizer.encode_plain(text).unwrap().ids;
+    let bytes: Vec<u8> = ids.iter().flat_map(|&id| tokenizer.token_bytes(id).unwrap()).collect();
+    assert_eq!(String::from_utf8(bytes).unwrap(), text);
+    assert_eq!(tokenizer.token_bytes(50_256), None, "the end of a text is no text");
+    // A Chinese character is several tokens here, of which the first alone begins it.
+    let set = words::beginning(&tokenizer, 50_257, &["花"]);
+    let flower = tokenizer.encode_plain("花").unwrap().ids;
+    assert!(flower.len() > 1 && set.contains(&flower[0]) && !set.contains(flower.last().unwrap()), "{set:?}");
+    let flower = words::beginning(&tokenizer, 50_257, &["flower", "bloom"]);
+    for word in [" flower", "flower", " fl", "f", " bloom"] {
+        assert!(flower.contains(&tokenizer.single(word).unwrap()), "{word}");
+    }
+    for word in [" the", " flowers", "lower", " "] {
+        assert!(!flower.contains(&tokenizer.single(word).unwrap()), "{word}");
+    }
+}
