@@ -10,7 +10,7 @@ use penjing::graph::scores::Scores;
 use penjing::graph::{Dimensions, Graph, KvSlots};
 use penjing::model::{Loaded, load};
 use penjing::render::picture::Content;
-use penjing::roles::{cards, roles};
+use penjing::roles::{Prompts, cards, roles};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use safetensors::{Dtype, tensor::TensorView};
@@ -126,7 +126,8 @@ fn whole(loaded: &Loaded) -> (Graph, EdgeMask, Scores) {
 
 fn found(loaded: &Loaded, pairs: &[TokenPair]) -> Vec<Found> {
     let (graph, mask, scores) = whole(loaded);
-    roles(&loaded.model, &Content { graph: &graph, mask: &mask, scores: &scores, roles: &[] }, pairs, 0)
+    let content = Content { graph: &graph, mask: &mask, scores: &scores, roles: &[] };
+    roles(&loaded.model, &content, &Prompts::run(&loaded.model, pairs, &mut |_| ()), 0)
 }
 
 fn names(found: &[Found]) -> Vec<String> {
@@ -184,8 +185,9 @@ fn cards_show_tokens_and_attention() {
     let (graph, mask, scores) = whole(&loaded);
     let content = Content { graph: &graph, mask: &mask, scores: &scores, roles: &[] };
     let pairs = &prompts()[..1];
-    let found = roles(&loaded.model, &content, pairs, 0);
-    let cards = cards(&loaded.model, &loaded.tokenizer, &content, pairs, 1, &found);
+    let runs = Prompts::run(&loaded.model, pairs, &mut |_| ());
+    let found = roles(&loaded.model, &content, &runs, 0);
+    let cards = cards(&loaded.model, &loaded.tokenizer, &content, &runs, 1, &found);
     let card = cards.iter().find(|card| card.node.to_string() == "a1.h0").unwrap();
     assert_eq!(card.role.as_ref().unwrap()[0], "mover");
     let (token, value) = &card.writes[0];

@@ -52,8 +52,11 @@ pub fn measure(work: &Work, bench: &Bench, fresh: &Dataset, circuit: &EdgeMask, 
     drop(progress);
     let content = Content { graph, mask: circuit, scores, roles: &[] };
     let shown = &fresh.pairs[..fresh.pairs.len().min(ROLE_PAIRS)];
-    let roles = roles::roles(&loaded.model, &content, shown, seed);
-    let cards = roles::cards(&loaded.model, &loaded.tokenizer, &content, shown, PATTERNS, &roles);
+    let progress = Progress::bar("measuring roles");
+    let prompts = roles::Prompts::run(&loaded.model, shown, &mut |share| progress.set(share));
+    let roles = roles::roles(&loaded.model, &content, &prompts, seed);
+    let cards = roles::cards(&loaded.model, &loaded.tokenizer, &content, &prompts, PATTERNS, &roles);
+    drop(progress);
     Seen { roles, stops, cards, examples: examples(work, bench, circuit, fresh) }
 }
 

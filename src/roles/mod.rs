@@ -1,6 +1,6 @@
 //! What the heads and MLPs of a circuit do, measured: [`crate::circuit::roles`] says what each role means.
 //!
-//! Cost: a forward of two random sequences and of each prompt, alone.
+//! Cost: a forward of four random sequences and of each prompt, alone. Memory: the attention patterns of every prompt.
 
 mod attention;
 mod copying;
@@ -37,11 +37,34 @@ const INTO_QUERIES: f64 = 0.5;
 /// Tokens of a card.
 const SHOWN: usize = 5;
 
-/// What the heads and MLPs of a circuit do on the clean prompts of `pairs`, the most telling role of a node first.
-pub fn roles(model: &Model, content: &Content, pairs: &[TokenPair], seed: u64) -> Vec<Found> {
+/// The clean prompts of some pairs, each run once.
+pub struct Prompts<'a> {
+    pairs: &'a [TokenPair],
+    runs: Vec<Run>,
+}
+
+impl<'a> Prompts<'a> {
+    /// Runs them. `progress` is told how much is done, from 0 to 1.
+    pub fn run(model: &Model, pairs: &'a [TokenPair], progress: &mut dyn FnMut(f64)) -> Prompts<'a> {
+        let _no_grad = tch::no_grad_guard();
+        let run = |(index, pair): (usize, &TokenPair)| {
+            progress(index as f64 / pairs.len() as f64);
+            Run::new(model, &pair.clean, places(pair, &pair.right).first().copied())
+        };
+        Prompts { pairs, runs: pairs.iter().enumerate().map(run).collect() }
+    }
+}
+
+/// Where some tokens stand in the clean prompt.
+fn places(pair: &TokenPair, ids: &[u32]) -> Vec<usize> {
+    (0..pair.clean.len()).filter(|&place| ids.contains(&pair.clean[place])).collect()
+}
+
+/// What the heads and MLPs of a circuit do on prompts, the most telling role of a node first.
+pub fn roles(model: &Model, content: &Content, prompts: &Prompts, seed: u64) -> Vec<Found> {
     let _no_grad = tch::no_grad_guard();
     let random = on_random_tokens(model, seed);
-    let prompts = on_prompts(model, pairs);
+    let prompts = on_prompts(model, prompts);
     let mut found = Vec::new();
     for node in content.mask.nodes(content.graph) {
         match node {
@@ -160,29 +183,25 @@ fn on_random_tokens(model: &Model, seed: u64) -> OnRandomTokens {
     found
 }
 
-fn on_prompts(model: &Model, pairs: &[TokenPair]) -> OnPrompts {
+fn on_prompts(model: &Model, prompts: &Prompts) -> OnPrompts {
     let mut found = OnPrompts::default();
-    let weight = 1.0 / pairs.len().max(1) as f64;
+    let weight = 1.0 / prompts.pairs.len().max(1) as f64;
     // Of each prompt that holds an answer, the values there of each layer, and the answer.
-    let mut values: Vec<(Vec<Tensor>, u32)> = Vec::new();
-    for pair in pairs {
-        let places = |ids: &[u32]| -> Vec<usize> {
-            (0..pair.clean.len()).filter(|&place| ids.contains(&pair.clean[place])).collect()
-        };
-        let right = places(&pair.right);
-        let mut run = Run::new(model, &pair.clean, right.first().copied());
+    let mut values: Vec<(&[Tensor], u32)> = Vec::new();
+    for (pair, run) in prompts.pairs.iter().zip(&prompts.runs) {
+        let right = places(pair, &pair.right);
         let look = |places: &[usize]| -> Vec<f64> {
             run.patterns.iter().flat_map(|pattern| from_last(pattern, places.iter().copied())).collect()
         };
         add(&mut found.to_right, &look(&right), weight);
-        add(&mut found.to_wrong, &look(&places(&pair.wrong)), weight);
+        add(&mut found.to_wrong, &look(&places(pair, &pair.wrong)), weight);
         for (name, range) in &pair.positions {
             let places: Vec<usize> = range.clone().collect();
             add(found.to_places.entry(name.clone()).or_default(), &look(&places), weight);
         }
-        add(&mut found.mlps, &direct::of_mlps(model, &run, pair), weight);
+        add(&mut found.mlps, &direct::of_mlps(model, run, pair), weight);
         if let Some(&place) = right.first() {
-            values.push((std::mem::take(&mut run.values), pair.clean[place]));
+            values.push((&run.values, pair.clean[place]));
         }
     }
     // Copying is looked at only where a head attends to the answer at all: it costs an unembedding of every head.
@@ -203,18 +222,18 @@ fn on_prompts(model: &Model, pairs: &[TokenPair]) -> OnPrompts {
 }
 
 /// What is shown of each node of a circuit: its first role, the tokens that it writes, and where it looks on the first
-/// `examples` of the pairs.
+/// `examples` of the prompts.
 pub fn cards(
     model: &Model,
     tokenizer: &Tokenizer,
     content: &Content,
-    pairs: &[TokenPair],
+    prompts: &Prompts,
     examples: usize,
     found: &[Found],
 ) -> Vec<Card> {
     let _no_grad = tch::no_grad_guard();
-    let runs: Vec<Run> = pairs.iter().map(|pair| Run::new(model, &pair.clean, None)).collect();
-    let writes = direct::mean_logits(model, &runs);
+    let runs = &prompts.runs;
+    let writes = direct::mean_logits(model, runs);
     let card = |node: Node| {
         let role = found.iter().find(|found| found.node == node);
         let patterns = match node {
