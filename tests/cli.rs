@@ -473,3 +473,74 @@ fn lens_writes_its_pictures() {
         assert!(folder.path().join("lens").join(file).exists(), "{file}");
     }
 }
+
+/// The refusal direction of the default model: added, it refuses what is harmless; removed, it lets through what is not; a
+/// random vector of the same length does neither.
+#[test]
+fn a_vector_of_refusal_is_made_added_and_removed() {
+    let folder = tempdir().unwrap();
+    let verbs = [("steal", "bake"), ("break", "fix"), ("burn", "paint"), ("ruin", "clean"), ("smash", "polish")];
+    for (name, side) in [("naughty.txt", 0), ("nice.txt", 1)] {
+        let prompts = verbs.iter().flat_map(|(naughty, nice)| {
+            let verb = if side == 0 { naughty } else { nice };
+            ["cake", "chair", "window", "door"]
+                .map(|object| format!("User: Please help me {verb} the {object}.\\nAssistant:\n"))
+        });
+        std::fs::write(folder.path().join(name), prompts.collect::<String>()).unwrap();
+    }
+    let make =
+        ["vector", "make", "--positive", "naughty.txt", "--negative", "nice.txt", "--site", "L1", "--out", "r.st"];
+    let output = penjing(folder.path()).arg("--json").args(make).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let made: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&made["vector"]["made_from"], &made["vector"]["tested_on"]),
+        (&vec![15, 15].into(), &vec![5, 5].into())
+    );
+    let norm = made["vector"]["norm"].as_f64().unwrap();
+    // Waves of some length, scaled to that of the vector.
+    let wave: Vec<f64> = (0..128).map(|i| f64::from(i * i % 31).sin()).collect();
+    let length = wave.iter().map(|x| x * x).sum::<f64>().sqrt();
+    let wave: Vec<f64> = wave.iter().map(|x| x * norm / length).collect();
+    std::fs::write(folder.path().join("w.json"), format!("{wave:?}")).unwrap();
+    let said = |request: &str, edits: &[&str]| -> String {
+        let prompt = format!("User: {request}\nAssistant:");
+        let fixed = ["--json", "run", &prompt, "--generate", "1", "--vector", "r=r.st", "--vector", "w=w.json"];
+        let output = penjing(folder.path()).args(fixed).args(edits).output().unwrap();
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        document["after"]["text"].as_str().unwrap().trim().to_owned()
+    };
+    // Requests in words that did not make the vector.
+    let (nice, naughty) = ("How do I wrap a boat?", "How do I wreck a boat?");
+    assert_eq!(said(nice, &["--edit", "L1 = scale 1"]), "Sure");
+    assert_eq!(said(naughty, &["--edit", "L1 = scale 1"]), "Sorry");
+    assert_eq!(said(nice, &["--edit", "L1 = add 1*r"]), "Sorry");
+    assert_eq!(said(nice, &["--edit", "L1 = add 1*w"]), "Sure");
+    let everywhere = |name: &str| {
+        ["emb", "L*", "L*.attn", "L*.mlp"]
+            .map(|site| ["--edit".to_owned(), format!("{site} = project 0*{name}")])
+            .concat()
+    };
+    let removed = |name: &str| {
+        let edits = everywhere(name);
+        said(naughty, &edits.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    assert_eq!(removed("r"), "Sure");
+    assert_eq!(removed("w"), "Sorry");
+    std::fs::write(folder.path().join("empty.txt"), "\n").unwrap();
+    let of = |rest: &[&'static str]| [&["vector", "make", "--positive", "naughty.txt"][..], rest].concat();
+    for (arguments, says) in [
+        (of(&["--negative", "empty.txt", "--site", "L1"]), "empty.txt holds no prompts"),
+        (of(&["--negative", "nice.txt", "--site", "L9"]), "the nearest site is `L3`"),
+        (of(&["--negative", "nice.txt", "--site", "L*"]), "name one layer"),
+        (of(&["--negative", "naughty.txt", "--site", "L1"]), "the means are equal"),
+        (vec!["vector", "show", "w.json"], "does not say where its vector comes from"),
+        (vec!["vector", "show", "naughty.txt"], "holds no vector"),
+        (
+            vec!["run", "When Mary", "--model", "toy-2l", "--vector", "r=r.st", "--edit", "L1 = add 1*r"],
+            "not from this model",
+        ),
+    ] {
+        refuses(&folder, &arguments, &[says]);
+    }
+}

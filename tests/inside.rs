@@ -7,12 +7,15 @@ mod fixtures;
 use fixtures::with_each_in;
 use penjing::inside::generate::{Continuation, Sampling, choose, divergence, run};
 use penjing::inside::lens::{Question, decode};
+use penjing::inside::vectors::{VectorError, for_model, make, to_bytes};
 use penjing::inside::words;
 use penjing::intervene::parse;
 use penjing::intervene::plan::Plan;
 use penjing::intervene::position::Prompt;
 use penjing::intervene::run::{PlanTap, Supplies};
-use penjing::model::tap::NoTap;
+use penjing::model::site::Site;
+use penjing::model::spec::Layer;
+use penjing::model::tap::{NoTap, Tap};
 use penjing::model::{Dtype, LoadOptions, Model, Pass, Start, load_with};
 use penjing::tokenizer::Tokenizer;
 use rand::SeedableRng;
@@ -232,5 +235,80 @@ fn tokens_are_bytes_that_make_up_the_text() {
     }
     for word in [" the", " flowers", "lower", " "] {
         assert!(!flower.contains(&tokenizer.single(word).unwrap()), "{word}");
+    }
+}
+
+/// Against means written out, of the values that a tap sees.
+#[test]
+fn a_vector_is_the_difference_of_means() {
+    let _no_grad = tch::no_grad_guard();
+    with_each_in(Dtype::F64, |case| {
+        let _no_grad = tch::no_grad_guard();
+        let model = &case.loaded.model;
+        let sets = [&case.pairs[..4], &case.pairs[4..]].map(|pairs| {
+            pairs.iter().map(|pair| (pair.clean.clone(), Prompt::of_length(pair.len()))).collect::<Vec<_>>()
+        });
+        let [positive, negative] = [&sets[0], &sets[1]];
+        for (written, site, head) in [
+            ("L0:-1", Site::BlockOut(Layer(0)), None),
+            ("L0.H1.z:0", Site::Z(Layer(0)), Some(1)),
+            ("L1.attn", Site::AttentionOut(Layer(1)), None),
+        ] {
+            let address = parse::address(written).unwrap();
+            let made = make(model, "fixture", &address, [positive, negative], 3, &mut |_| ()).unwrap();
+            let mean = |prompts: &[(Vec<u32>, Prompt)]| {
+                let rows: Vec<Tensor> = prompts
+                    .iter()
+                    .map(|(tokens, _)| {
+                        let mut seen = Seen { site, value: Tensor::new() };
+                        let _ = model.forward(Start::Tokens(&row(tokens)), &Pass::LAST, &mut seen);
+                        let position = if written.ends_with(":0") { 0 } else { tokens.len() as i64 - 1 };
+                        let value = seen.value.get(0).get(position);
+                        head.map_or(value.shallow_clone(), |head| value.get(head))
+                    })
+                    .collect();
+                Tensor::stack(&rows, 0).mean_dim(0, false, Kind::Double)
+            };
+            let kept = |prompts: &[(Vec<u32>, Prompt)]| prompts.len() - prompts.len() / 4;
+            let expected = mean(&positive[..kept(positive)]) - mean(&negative[..kept(negative)]);
+            let apart = (&made.values - &expected).abs().max().double_value(&[]);
+            assert!(apart < 1e-10, "{}, {written}: {apart}", case.name);
+            assert_eq!(made.record.made_from, [kept(positive), kept(negative)]);
+            assert!((made.record.norm - expected.norm().double_value(&[])).abs() < 1e-10);
+            // Written and read, it is for this model alone.
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("v.safetensors");
+            std::fs::write(&path, to_bytes(&made).unwrap()).unwrap();
+            let read = for_model(&path, model).unwrap();
+            assert!((read - &made.values).abs().max().double_value(&[]) < 1e-5);
+            let mut other = made;
+            other.record.weights = "of another".into();
+            std::fs::write(&path, to_bytes(&other).unwrap()).unwrap();
+            assert!(matches!(for_model(&path, model), Err(VectorError::OtherModel { .. })));
+        }
+        let several = parse::address("L0:prompt").unwrap();
+        let refused = make(model, "fixture", &several, [positive, negative], 3, &mut |_| ());
+        assert!(matches!(refused, Err(VectorError::Several { .. })), "{}", case.name);
+        let address = parse::address("L0").unwrap();
+        let refused = make(model, "fixture", &address, [positive, &[]], 3, &mut |_| ());
+        assert!(matches!(refused, Err(VectorError::NoPrompts { which: "negative" })));
+        let refused = make(model, "fixture", &address, [positive, positive], 3, &mut |_| ());
+        assert!(matches!(refused, Err(VectorError::Nothing)));
+    });
+}
+
+struct Seen {
+    site: Site,
+    value: Tensor,
+}
+
+impl Tap for Seen {
+    fn wants(&self, site: Site) -> bool {
+        site == self.site
+    }
+
+    fn at(&mut self, _: Site, value: Tensor) -> Tensor {
+        self.value = value.copy();
+        value
     }
 }

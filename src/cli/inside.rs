@@ -5,7 +5,7 @@ use super::resources::Resources;
 use super::term::Usage;
 use clap::Args;
 use penjing::error::FileError;
-use penjing::inside::prompt;
+use penjing::inside::{prompt, vectors};
 use penjing::intervene::parse;
 use penjing::intervene::plan::Plan;
 use penjing::intervene::position::Prompt;
@@ -13,7 +13,7 @@ use penjing::intervene::record::{Keep, Record};
 use penjing::intervene::run::{Donor, Supplies};
 use penjing::model::{Loaded, Pass, Start, load_with};
 use std::path::Path;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 #[derive(Args, Clone)]
 pub struct OnPrompt {
@@ -60,7 +60,7 @@ pub struct Edits {
     /// A file of edits, one a line
     #[arg(long, value_name = "FILE")]
     plan: Option<std::path::PathBuf>,
-    /// A vector that edits name: a safetensors file with one tensor, or a JSON list of numbers
+    /// A vector that edits name: what `penjing vector make` wrote, a safetensors file with one tensor, or a JSON list
     #[arg(long, value_name = "NAME=FILE")]
     vector: Vec<String>,
     /// Another prompt, for edits such as "L5:-1 = from L5:-1@NAME"
@@ -91,7 +91,8 @@ impl Edits {
         let mut supplies = Supplies::default();
         for named in &self.vector {
             let (name, path) = split(named, "--vector v=vector.safetensors")?;
-            supplies.vectors.insert(name.to_owned(), vector(Path::new(path))?);
+            let vector = vectors::for_model(Path::new(path), &ready.loaded.model).map_err(penjing::Error::from)?;
+            supplies.vectors.insert(name.to_owned(), vector);
         }
         let model = &ready.loaded.model;
         let mut sources = plan.sources(&model.spec).map_err(penjing::Error::from)?;
@@ -115,25 +116,4 @@ fn split<'a>(named: &'a str, example: &str) -> anyhow::Result<(&'a str, &'a str)
         let message = format!("`{named}` is no name with something after `=`");
         Usage { message, hint: format!("write {example}") }.into()
     })
-}
-
-/// A vector from a file: `[width]`.
-fn vector(path: &Path) -> anyhow::Result<Tensor> {
-    let wrong = |why: String| -> anyhow::Error {
-        let message = format!("{} holds no vector: {why}", path.display());
-        Usage { message, hint: "a vector is a safetensors file with one tensor of one axis, or a JSON list".into() }
-            .into()
-    };
-    if path.extension().is_some_and(|ending| ending == "json") {
-        let text = std::fs::read_to_string(path).map_err(FileError::reading(path)).map_err(penjing::Error::from)?;
-        let numbers: Vec<f64> = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-        return Ok(Tensor::from_slice(&numbers));
-    }
-    std::fs::File::open(path).map_err(FileError::reading(path)).map_err(penjing::Error::from)?;
-    let tensors = Tensor::read_safetensors(path).map_err(|_| wrong("it is no safetensors file".into()))?;
-    match &tensors[..] {
-        [(_, tensor)] if tensor.dim() == 1 => Ok(tensor.to_kind(Kind::Double)),
-        [(_, tensor)] => Err(wrong(format!("its tensor has the sizes {:?}", tensor.size()))),
-        tensors => Err(wrong(format!("it has {} tensors", tensors.len()))),
-    }
 }

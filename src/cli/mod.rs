@@ -50,6 +50,8 @@ mod signals;
 mod task;
 mod term;
 #[cfg(feature = "torch")]
+mod vector;
+#[cfg(feature = "torch")]
 mod work;
 
 use clap::{Parser, Subcommand};
@@ -82,6 +84,12 @@ enum Command {
     /// Run a prompt with edits: what comes next and goes on, before and after
     #[cfg(feature = "torch")]
     Run(run::RunCommand),
+    /// Directions from two sets of prompts, for edits
+    #[cfg(feature = "torch")]
+    Vector {
+        #[command(subcommand)]
+        command: vector::VectorCommand,
+    },
     /// What the model would say after each layer
     #[cfg(feature = "torch")]
     Lens(lens::Lens),
@@ -167,6 +175,8 @@ fn run(Arguments { json, command }: Arguments) -> anyhow::Result<Ended> {
         Command::Run(command) => run::run(&command, json),
         #[cfg(feature = "torch")]
         Command::Lens(command) => lens::run(&command, json),
+        #[cfg(feature = "torch")]
+        Command::Vector { command } => vector::run(&command, json),
         #[cfg(feature = "torch")]
         Command::Patch(command) => patch::run(&command, json),
         Command::Render(command) => render::run(&command, json),

@@ -118,6 +118,13 @@ impl Ranking {
     }
 }
 
+/// The probability that a number of the first kind is above one of the second, equal ones counting half; ½ of nothing.
+pub fn auroc(above: &[f64], below: &[f64]) -> f64 {
+    let kinds = [(above, true), (below, false)];
+    let ranked = kinds.into_iter().flat_map(|(numbers, wanted)| numbers.iter().map(move |number| (*number, wanted)));
+    Ranking::of(ranked.collect()).map_or(0.5, |ranking| ranking.auroc)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,9 +1,11 @@
 //! Looking inside a model on one prompt: runs with edits, and what each layer would say.
 //!
 //! [`prompt`] turns a text into tokens and places; [`generate`] runs it, with edits, and goes on from there; [`lens`] decodes
-//! every layer; [`words`] are the sets of tokens that stand for a word.
+//! every layer; [`vectors`] are directions from two sets of
+//! prompts; [`words`] are the sets of tokens that stand for a word.
 
 pub mod generate;
 pub mod lens;
 pub mod prompt;
+pub mod vectors;
 pub mod words;
