@@ -544,3 +544,46 @@ fn a_vector_of_refusal_is_made_added_and_removed() {
         refuses(&folder, &arguments, &[says]);
     }
 }
+
+#[test]
+fn a_sweep_doses_an_edit() {
+    let folder = tempdir().unwrap();
+    std::fs::write(folder.path().join("v.json"), format!("{:?}", (0..128).map(|i| i % 7 - 3).collect::<Vec<_>>()))
+        .unwrap();
+    let prompt = "When Mary and John went to the store, John gave a drink to";
+    std::fs::write(folder.path().join("more.txt"), format!("{}\n", prompt.replace("store", "bank"))).unwrap();
+    let sweep = |rest: &[&str]| -> Value {
+        let fixed = ["--json", "sweep", prompt, "--watch", " Mary", "--vector", "v=v.json", "--out", "sweep"];
+        let output = penjing(folder.path()).args(fixed).args(rest).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let number = |value: &Value| value.as_f64().unwrap();
+    let found = sweep(&["--dose", "L3.attn:gen = scale a", "--doses", "0..1/5", "--prompts", "more.txt"]);
+    assert_eq!((&found["prompts"], found["doses"].as_array().unwrap().len()), (&2.into(), 5));
+    // The amount 1 changes nothing; without the last layer's attention less is said of the answer.
+    let (without, whole) = (&found["doses"][0], &found["doses"][4]);
+    assert_eq!((number(&whole["a"]), number(&whole["kl"]["mean"])), (1.0, 0.0));
+    assert_eq!(whole["probability"]["mean"], found["unedited"]);
+    assert!(number(&without["probability"]["mean"]) < number(&found["unedited"]), "{found}");
+    assert!(number(&without["kl"]["mean"]) > 0.01 && number(&found["slope"]) > 0.0, "{found}");
+    let added = sweep(&["--dose", "L1:gen = add a*v", "--doses", "-0.5,0,2"]);
+    let single = penjing(folder.path())
+        .args(["--json", "run", prompt, "--vector", "v=v.json", "--edit", "L1:gen = add 2*v"])
+        .output()
+        .unwrap();
+    let single: Value = serde_json::from_slice(&single.stdout).unwrap();
+    assert_eq!(added["doses"][2]["kl"]["mean"], single["kl"], "a sweep is so many runs");
+    assert!(folder.path().join("sweep/sweep.svg").exists() && folder.path().join("sweep/sweep.json").exists());
+    for (rest, says) in [
+        (&["--dose", "L1 = zero"][..], "has no amount `a`"),
+        (&["--dose", "L9 = scale a"], "the nearest site is `L3`"),
+        (&["--dose", "L1 = scale a", "--doses", "1..2/1"], "are no doses"),
+        (&["--dose", "L1 = scale a", "--doses", "1,x"], "are no doses"),
+        (&["--dose", "L1 = add a*w"], "`w`"),
+        (&["--dose", "L1 = scale a", "--prompts", "missing.txt"], "missing.txt"),
+    ] {
+        let arguments = [&["sweep", prompt, "--watch", " Mary"], rest].concat();
+        refuses(&folder, &arguments, &[says, "hint: "]);
+    }
+}

@@ -47,7 +47,11 @@ impl OnPrompt {
         Ok(Ready { loaded, tokens, prompt })
     }
 
-    fn encode(&self, text: &str, loaded: &Loaded, more: usize) -> Result<(Vec<u32>, Prompt), penjing::Error> {
+    /// A text for the same model.
+    ///
+    /// # Errors
+    /// A text that the model cannot take.
+    pub fn encode(&self, text: &str, loaded: &Loaded, more: usize) -> Result<(Vec<u32>, Prompt), penjing::Error> {
         Ok(prompt::encode(text, &loaded.tokenizer, &loaded.model.spec, self.bos.or(None), more)?)
     }
 }

@@ -47,6 +47,8 @@ mod scored;
 mod shard;
 #[cfg(feature = "torch")]
 mod signals;
+#[cfg(feature = "torch")]
+mod sweep;
 mod task;
 mod term;
 #[cfg(feature = "torch")]
@@ -84,6 +86,9 @@ enum Command {
     /// Run a prompt with edits: what comes next and goes on, before and after
     #[cfg(feature = "torch")]
     Run(run::RunCommand),
+    /// An edit with a free amount: what it does, what it costs
+    #[cfg(feature = "torch")]
+    Sweep(sweep::Sweep),
     /// Directions from two sets of prompts, for edits
     #[cfg(feature = "torch")]
     Vector {
@@ -175,6 +180,8 @@ fn run(Arguments { json, command }: Arguments) -> anyhow::Result<Ended> {
         Command::Run(command) => run::run(&command, json),
         #[cfg(feature = "torch")]
         Command::Lens(command) => lens::run(&command, json),
+        #[cfg(feature = "torch")]
+        Command::Sweep(command) => sweep::run(&command, json),
         #[cfg(feature = "torch")]
         Command::Vector { command } => vector::run(&command, json),
         #[cfg(feature = "torch")]

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 #[derive(Subcommand)]
 pub enum VectorCommand {
     /// The difference of means of a site over two sets of prompts
-    Make(Make),
+    Make(Box<Make>),
     /// What a vector file holds
     Show {
         /// A file that `penjing vector make` wrote

@@ -252,3 +252,36 @@ pub fn traces(places: &[String], lines: &[Line], value_name: &str, style: &Style
     let said = lines.iter().map(|line| format!("{}: {:.2}", line.name, line.values.last().copied().unwrap_or(0.0)));
     chart.scene(value_name, format!("At the last place {}.", said.collect::<Vec<_>>().join(", ")))
 }
+
+/// A response with its interval against doses `(dose, mean, interval)`; `without`: what it is without any.
+pub fn response(points: &[(f64, f64, [f64; 2])], without: Option<f64>, name: &str, style: &Style) -> Scene {
+    let theme = &style.theme;
+    let values = points.iter().flat_map(|(_, mean, [low, high])| [*mean, *low, *high]).chain(without);
+    let values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
+    let (low, high) = (values.iter().copied().fold(0.0, f64::min), values.iter().copied().fold(0.0, f64::max));
+    // Half and whole of a round number above the highest.
+    let power = 10f64.powf(high.max(1e-9).log10().floor());
+    let top = [1.0, 2.0, 2.5, 5.0, 10.0].map(|step| step * power).into_iter().find(|top| *top >= high).unwrap_or(high);
+    let ends = [points.first().map_or(0.0, |point| point.0), points.last().map_or(1.0, |point| point.0)];
+    let mut chart = Chart::new(style, (Across::Even, ends), [low, top], &[0.0, top / 2.0, top], ["dose", name]);
+    let side = |side: usize| points.iter().filter(move |point| point.2[side].is_finite());
+    let mut band: Vec<Point> = side(1).map(|point| chart.at(point.0, point.2[1])).collect();
+    band.extend(side(0).rev().map(|point| chart.at(point.0, point.2[0])));
+    chart.shapes.push(Shape::Polygon { points: band, fill: theme.positive.on(theme.paper, 0.16) });
+    if let Some(without) = without.filter(|value| value.is_finite()) {
+        let y = chart.y(without);
+        let ends = [chart.left, chart.left + chart.inner].map(|x| Point { x, y });
+        chart.line(ends.to_vec(), theme.faint_ink, 0.8, Some([3.0, 2.0]));
+        chart.text(Point { x: ends[1].x, y: y - 3.0 }, Anchor::End, theme.faint_ink, "unedited".into());
+    }
+    let means = points.iter().filter(|point| point.1.is_finite()).map(|point| chart.at(point.0, point.1));
+    let means: Vec<Point> = means.collect();
+    chart.line(means, theme.positive, 1.4, None);
+    let label = |dose: f64| format!("{dose:.2}").trim_end_matches('0').trim_end_matches('.').to_owned();
+    let wide = points.iter().map(|point| text_width(&label(point.0), sizes::SMALL_SIZE)).fold(0.0, f64::max) + 4.0;
+    let apart = chart.inner / points.len().saturating_sub(1).max(1) as f64;
+    for (dose, ..) in points.iter().step_by((wide / apart).ceil().max(1.0) as usize) {
+        chart.x_label(*dose, label(*dose));
+    }
+    chart.scene(name, format!("{name} at {} doses.", points.len()))
+}

@@ -128,6 +128,22 @@ impl Scene {
     }
 }
 
+impl Scene {
+    /// With another scene to the right of it.
+    pub fn beside(self, right: Scene, apart: f64) -> Scene {
+        let left = self.width + apart;
+        let description = format!("{} {}", self.description, right.description);
+        let moved = right.shapes.into_iter().map(|shape| shape.moved(left, 0.0));
+        Scene {
+            width: left + right.width,
+            height: self.height.max(right.height),
+            description,
+            shapes: self.shapes.into_iter().chain(moved).collect(),
+            ..self
+        }
+    }
+}
+
 impl Shape {
     /// Moved to the right and down.
     pub fn moved(self, right: f64, down: f64) -> Shape {
