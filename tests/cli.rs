@@ -587,3 +587,35 @@ fn a_sweep_doses_an_edit() {
         refuses(&folder, &arguments, &[says, "hint: "]);
     }
 }
+
+#[test]
+fn a_patchscope_reads_one_prompt_with_another() {
+    let folder = tempdir().unwrap();
+    let source = "Last year Mary lived in Naples. The capital of that country is";
+    let target = "Last year Mary lived in Munich. The name of that country is";
+    let fixed = ["patchscope", source, "--target", target];
+    let rest = ["--watch", " Rome", "--control", &source.replace("Naples", "Munich"), "--generate", "1", "--grid"];
+    let output = penjing(folder.path()).arg("--json").args(fixed).args(rest).args(["--out", "ps"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let cells = found["cells"].as_array().unwrap();
+    assert_eq!(cells.len(), 16);
+    // The last position holds the capital already, whatever the target asks for; with another city it is another.
+    let last = cells.iter().find(|cell| cell["source_layer"] == 3 && cell["target_layer"] == 3).unwrap();
+    assert_eq!((&last["likeliest"][0][0], &last["generated"]), (&" Rome".into(), &" Rome".into()), "{last}");
+    let number = |value: &Value| value.as_f64().unwrap();
+    assert!(number(&last["watched"]["probability"]) > 0.9, "{last}");
+    assert!(number(&last["control"]) < 0.1 && number(&found["unpatched"]) < 0.1, "{found}");
+    assert!(folder.path().join("ps/patchscope.svg").exists());
+    for (rest, says) in [
+        (&["--at", "40"][..], "outside the prompt"),
+        (&["--at", "\"Paris\""], "does not occur"),
+        (&["--at", "all"], "no single position"),
+        (&["--watch", " Rome is"], "tokens"),
+        (&["--into", "S2"], "named"),
+        (&["--control", "When Mary", "--at", "0"], "fewer than"),
+        (&["--generate", "60"], "generate less"),
+    ] {
+        refuses(&folder, &[&fixed[..], rest].concat(), &[says, "hint: "]);
+    }
+}

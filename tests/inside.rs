@@ -7,12 +7,14 @@ mod fixtures;
 use fixtures::with_each_in;
 use penjing::inside::generate::{Continuation, Sampling, choose, divergence, run};
 use penjing::inside::lens::{Question, decode};
+use penjing::inside::patchscope::{self, Mapping, Target};
 use penjing::inside::vectors::{VectorError, for_model, make, to_bytes};
 use penjing::inside::words;
 use penjing::intervene::parse;
 use penjing::intervene::plan::Plan;
 use penjing::intervene::position::Prompt;
-use penjing::intervene::run::{PlanTap, Supplies};
+use penjing::intervene::record::Record;
+use penjing::intervene::run::{Donor, PlanTap, Supplies};
 use penjing::model::site::Site;
 use penjing::model::spec::Layer;
 use penjing::model::tap::{NoTap, Tap};
@@ -121,7 +123,7 @@ fn recomputed(model: &Model, tokens: &[u32], plan: &Plan, supplies: &Supplies, c
         let unedited = {
             let sites = plan.sources(&model.spec).unwrap().swap_remove(&None);
             sites.map(|sites| {
-                let mut record = penjing::intervene::record::Record::new(sites);
+                let mut record = Record::new(sites);
                 let _ = model.forward(Start::Tokens(&row(tokens)), &Pass::LAST, &mut record);
                 record.finish().unwrap()
             })
@@ -311,4 +313,52 @@ impl Tap for Seen {
         self.value = value.copy();
         value
     }
+}
+
+/// A Patchscope is an edit `from` another prompt, which is another way through the model.
+#[test]
+fn a_patchscope_is_an_edit_from_another_prompt() {
+    let _no_grad = tch::no_grad_guard();
+    with_each_in(Dtype::F64, |case| {
+        let _no_grad = tch::no_grad_guard();
+        let model = &case.loaded.model;
+        let last = model.spec.layers - 1;
+        let encoded = |tokens: &[u32]| (tokens.to_vec(), Prompt::of_length(tokens.len()));
+        let (source, target) = (encoded(&case.pairs[0].clean[..4]), encoded(&case.pairs[1].clean[..3]));
+        let count = if model.spec.attention.causal { 4.min(model.spec.context - 4) } else { 1 };
+        let continuation = Continuation { count, sampling: GREEDY, stop: Vec::new() };
+        let prepared = Target::new(model, &target);
+        for (from, at, layer, into) in [(0, 3, 0, 2), (last, 1, 0, 1), (0, 0, last, 2), (last, 3, last, 2)] {
+            let values = patchscope::read(model, &source, at);
+            let found = prepared.with(layer, into, &values[from], Mapping::Identity, &continuation);
+            let edit = parse::edit(&format!("L{layer}:{into} = from L{from}:{at}@s")).unwrap();
+            let plan = Plan { edits: vec![edit] };
+            let mut record = Record::new([Site::BlockOut(Layer(from))]);
+            let _ = model.forward(Start::Tokens(&row(&source.0)), &Pass::LAST, &mut record);
+            let mut supplies = Supplies::default();
+            let donor = Donor { recording: record.finish().unwrap(), prompts: vec![source.1.clone()] };
+            supplies.donors.insert("s".into(), donor);
+            let expected = run(model, &target.0, (&plan, &target.1, &supplies), &continuation).unwrap();
+            let what = format!("{}: L{from}:{at} into L{layer}:{into}", case.name);
+            let apart = (&found.next - &expected.next).abs().max().double_value(&[]);
+            assert!(apart < 1e-6, "{what}: {apart}");
+            assert_eq!(found.tokens, expected.tokens, "{what}");
+        }
+        // Of its own prompt, at its own place, it changes nothing; scaled to the length that it has, neither.
+        let own = patchscope::read(model, &target, 1);
+        for mapping in [Mapping::Identity, Mapping::NormMatched] {
+            let same = prepared.with(0, 1, &own[0], mapping, &continuation);
+            let apart = (&same.next - &prepared.next).abs().max().double_value(&[]);
+            assert!(apart < 1e-6, "{}, {mapping:?}: {apart}", case.name);
+        }
+        // Three times the value is the value where lengths are matched, and something else where they are not.
+        let values = patchscope::read(model, &source, 3);
+        let next = |value: &Tensor, mapping| prepared.with(0, 2, value, mapping, &continuation).next;
+        let apart = |mapping| {
+            let longer = &values[0] * 3.0;
+            (next(&values[0], mapping) - next(&longer, mapping)).abs().max().double_value(&[])
+        };
+        assert!(apart(Mapping::NormMatched) < 1e-6, "{}", case.name);
+        assert!(apart(Mapping::Identity) > 1e-6, "{}", case.name);
+    });
 }

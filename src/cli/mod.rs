@@ -30,6 +30,8 @@ mod options;
 #[cfg(feature = "torch")]
 mod patch;
 #[cfg(feature = "torch")]
+mod patchscope;
+#[cfg(feature = "torch")]
 mod pictures;
 #[cfg(feature = "torch")]
 mod progress;
@@ -86,6 +88,9 @@ enum Command {
     /// Run a prompt with edits: what comes next and goes on, before and after
     #[cfg(feature = "torch")]
     Run(run::RunCommand),
+    /// What one prompt holds, said by another
+    #[cfg(feature = "torch")]
+    Patchscope(patchscope::Patchscope),
     /// An edit with a free amount: what it does, what it costs
     #[cfg(feature = "torch")]
     Sweep(sweep::Sweep),
@@ -180,6 +185,8 @@ fn run(Arguments { json, command }: Arguments) -> anyhow::Result<Ended> {
         Command::Run(command) => run::run(&command, json),
         #[cfg(feature = "torch")]
         Command::Lens(command) => lens::run(&command, json),
+        #[cfg(feature = "torch")]
+        Command::Patchscope(command) => patchscope::run(&command, json),
         #[cfg(feature = "torch")]
         Command::Sweep(command) => sweep::run(&command, json),
         #[cfg(feature = "torch")]

@@ -7,6 +7,7 @@
 pub mod doses;
 pub mod generate;
 pub mod lens;
+pub mod patchscope;
 pub mod prompt;
 pub mod vectors;
 pub mod words;

@@ -60,6 +60,19 @@ impl Past {
         self.keys.first().map_or(0, |key| key.size()[1] as usize)
     }
 
+    /// Its first layers.
+    pub fn up_to(&self, layers: usize) -> Past {
+        let first = |all: &[Tensor]| all.iter().take(layers).map(Tensor::shallow_clone).collect();
+        Past { keys: first(&self.keys), values: first(&self.values) }
+    }
+
+    /// With the layers of another above its own.
+    pub fn above(mut self, upper: Past) -> Past {
+        self.keys.extend(upper.keys);
+        self.values.extend(upper.values);
+        self
+    }
+
     /// With what a later pass kept after it.
     pub fn followed_by(&self, later: &Past) -> Past {
         let join = |before: &[Tensor], after: &[Tensor]| {
