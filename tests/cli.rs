@@ -619,3 +619,29 @@ fn a_patchscope_reads_one_prompt_with_another() {
         refuses(&folder, &[&fixed[..], rest].concat(), &[says, "hint: "]);
     }
 }
+
+#[test]
+fn wrong_answers_are_patched_back_beside_nulls() {
+    let folder = tempdir().unwrap();
+    let fixed = ["backpatch", "two-hop", "--model", "toy-4l", "--pairs", "100", "--seed", "3"];
+    let output =
+        penjing(folder.path()).arg("--json").args(fixed).args(["--at", "end", "--out", "bp"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let wrong = found["wrong"].as_u64().unwrap();
+    assert!(wrong > 1 && wrong < 50, "{found}");
+    let [place] = found["places"].as_array().unwrap().as_slice() else { panic!("{found}") };
+    for share in ["any_pair", "forward_pairs", "other_donor", "others_answer"] {
+        assert_eq!(place[share]["of"], wrong, "{found}");
+    }
+    // The output of a block in its own place mends nothing.
+    let pairs = place["pairs"].as_array().unwrap();
+    assert_eq!(pairs.len(), 16);
+    assert!(pairs.iter().filter(|pair| pair[0] == pair[1]).all(|pair| pair[2] == 0), "{found}");
+    assert_eq!(
+        serde_json::from_slice::<Value>(&std::fs::read(folder.path().join("bp/backpatch.json")).unwrap()).unwrap(),
+        found
+    );
+    assert!(folder.path().join("bp/backpatch-end.svg").exists());
+    refuses(&folder, &[&fixed[..], &["--at", "nowhere"]].concat(), &["no place `nowhere`", "hint: their places are "]);
+}

@@ -5,6 +5,8 @@
 mod fixtures;
 
 use fixtures::with_each_in;
+use penjing::dataset::TokenPair;
+use penjing::inside::backpatch;
 use penjing::inside::generate::{Continuation, Sampling, choose, divergence, run};
 use penjing::inside::lens::{Question, decode};
 use penjing::inside::patchscope::{self, Mapping, Target};
@@ -25,6 +27,7 @@ use rand_chacha::ChaCha8Rng;
 use safetensors::{SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tch::{Kind, Tensor};
 
 const GREEDY: Sampling = Sampling { temperature: 0.0, top_p: 1.0, seed: 0 };
@@ -361,4 +364,86 @@ fn a_patchscope_is_an_edit_from_another_prompt() {
         assert!(apart(Mapping::NormMatched) < 1e-6, "{}", case.name);
         assert!(apart(Mapping::Identity) > 1e-6, "{}", case.name);
     });
+}
+
+/// Back-patching is an edit `from` a later block; its counts are those of runs with such edits.
+#[test]
+fn back_patching_is_an_edit_from_a_later_block() {
+    let _no_grad = tch::no_grad_guard();
+    let mended = AtomicUsize::new(0);
+    with_each_in(Dtype::F64, |case| {
+        let _no_grad = tch::no_grad_guard();
+        let (model, layers) = (&case.loaded.model, case.loaded.model.spec.layers);
+        let continuation = Continuation { count: 0, sampling: GREEDY, stop: Vec::new() };
+        let says = |tokens: &[u32], edit: &str, other: Option<&[u32]>| {
+            let plan = Plan { edits: vec![parse::edit(edit).unwrap()] };
+            let mut supplies = Supplies::default();
+            if let Some(other) = other {
+                let mut record = Record::new((0..layers).map(|layer| Site::BlockOut(Layer(layer))));
+                let _ = model.forward(Start::Tokens(&row(other)), &Pass::LAST, &mut record);
+                let prompts = vec![Prompt::of_length(other.len())];
+                supplies.donors.insert("o".into(), Donor { recording: record.finish().unwrap(), prompts });
+            }
+            let prompt = Prompt::of_length(tokens.len());
+            let next = run(model, tokens, (&plan, &prompt, &supplies), &continuation).unwrap().next;
+            choose(&next, GREEDY, &mut ChaCha8Rng::seed_from_u64(0))
+        };
+        // Answers that the model does not give by itself, but some prompts with the second block's output in the first.
+        let mut pairs: Vec<TokenPair> = case.pairs.to_vec();
+        for (index, pair) in pairs.iter_mut().enumerate() {
+            let at = pair.clean.len() - 2;
+            pair.positions.insert("p".into(), at - 1..at + 1);
+            let mended = says(&pair.clean, &format!("L0:{at} = from L1:{at}"), None);
+            pair.right = vec![if index % 2 == 0 { mended } else { 2 }];
+        }
+        let failures = backpatch::wrong(model, &pairs);
+        let unedited = |pair: &TokenPair| says(&pair.clean, "L0 = scale 1", None);
+        let expected: Vec<&TokenPair> = pairs.iter().filter(|pair| unedited(pair) != pair.right[0]).collect();
+        assert_eq!(failures.len(), expected.len(), "{}", case.name);
+        let found = backpatch::at(model, "p", &failures, &mut |_| ());
+        let number = expected.len();
+        let mut mends = vec![vec![false; number]; layers * layers];
+        let [mut any, mut forward, mut donor, mut answer] = [(); 4].map(|()| vec![false; number]);
+        for (index, pair) in expected.iter().enumerate() {
+            let other = expected[(index + 1) % number];
+            let (at, from) = (pair.clean.len() - 2, other.clean.len() - 2);
+            for source in 0..layers {
+                for target in 0..layers {
+                    let said = says(&pair.clean, &format!("L{target}:{at} = from L{source}:{at}"), None);
+                    let right = said == pair.right[0];
+                    mends[source * layers + target][index] = right;
+                    any[index] |= right && source > target;
+                    forward[index] |= right && source < target;
+                    if source > target && number > 1 {
+                        let edit = format!("L{target}:{at} = from L{source}:{from}@o");
+                        donor[index] |= says(&pair.clean, &edit, Some(&other.clean)) == pair.right[0];
+                        answer[index] |= said == other.right[0] && other.right != pair.right;
+                    }
+                }
+            }
+        }
+        mended.fetch_add(any.iter().filter(|flag| **flag).count(), Ordering::Relaxed);
+        let count = |flags: &[bool]| flags.iter().filter(|flag| **flag).count();
+        for (share, expected) in
+            [(found.any, &any), (found.forward, &forward), (found.donor, &donor), (found.answer, &answer)]
+        {
+            assert_eq!((share.count, share.of), (count(expected), number), "{}: {found:?}", case.name);
+        }
+        for (pair, mended) in &found.pairs {
+            let expected = count(&mends[pair.source * layers + pair.target]);
+            assert_eq!(*mended, expected, "{}: {pair:?}", case.name);
+        }
+        if let Some((pair, share)) = found.chosen {
+            let of = |pair: backpatch::Pair, range: std::ops::Range<usize>| {
+                count(&mends[pair.source * layers + pair.target][range])
+            };
+            let half = number / 2;
+            for (other, _) in found.pairs.iter().filter(|(other, _)| other.source > other.target) {
+                assert!(of(pair, 0..half) >= of(*other, 0..half), "{}: {found:?}", case.name);
+            }
+            assert_eq!((share.count, share.of), (of(pair, half..number), number - half), "{}", case.name);
+        }
+        assert_eq!(found.chosen.is_some(), number > 1, "{}", case.name);
+    });
+    assert!(mended.into_inner() > 10, "nothing is mended anywhere");
 }

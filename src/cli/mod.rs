@@ -3,6 +3,8 @@
 //! stdout is data, stderr is talk. Exit codes: 0 done, 1 a check failed or a target was not reached, 2 bad usage, task,
 //! model or file, 130 and 143 stopped by Ctrl-C and SIGTERM.
 
+#[cfg(feature = "torch")]
+mod backpatch;
 mod compare;
 mod comparison;
 #[cfg(feature = "torch")]
@@ -88,6 +90,9 @@ enum Command {
     /// Run a prompt with edits: what comes next and goes on, before and after
     #[cfg(feature = "torch")]
     Run(run::RunCommand),
+    /// Whether a later layer's output, put back earlier, mends wrong answers
+    #[cfg(feature = "torch")]
+    Backpatch(backpatch::Backpatch),
     /// What one prompt holds, said by another
     #[cfg(feature = "torch")]
     Patchscope(patchscope::Patchscope),
@@ -185,6 +190,8 @@ fn run(Arguments { json, command }: Arguments) -> anyhow::Result<Ended> {
         Command::Run(command) => run::run(&command, json),
         #[cfg(feature = "torch")]
         Command::Lens(command) => lens::run(&command, json),
+        #[cfg(feature = "torch")]
+        Command::Backpatch(command) => backpatch::run(&command, json),
         #[cfg(feature = "torch")]
         Command::Patchscope(command) => patchscope::run(&command, json),
         #[cfg(feature = "torch")]

@@ -70,7 +70,7 @@ fn hypergeometric(a: usize, b: usize, of: usize) -> Vec<f64> {
 }
 
 /// Wilson's 95 % interval of a share.
-fn wilson(count: usize, of: usize) -> [f64; 2] {
+pub fn wilson(count: usize, of: usize) -> [f64; 2] {
     if of == 0 {
         return [0.0, 1.0];
     }

@@ -4,6 +4,7 @@
 //! every layer; [`vectors`] are directions from two sets of
 //! prompts; [`words`] are the sets of tokens that stand for a word.
 
+pub mod backpatch;
 pub mod doses;
 pub mod generate;
 pub mod lens;
