@@ -645,3 +645,58 @@ fn wrong_answers_are_patched_back_beside_nulls() {
     assert!(folder.path().join("bp/backpatch-end.svg").exists());
     refuses(&folder, &[&fixed[..], &["--at", "nowhere"]].concat(), &["no place `nowhere`", "hint: their places are "]);
 }
+
+#[test]
+fn neurons_are_observed_over_texts_and_tasks() {
+    let folder = tempdir().unwrap();
+    let tasks = ["--task", "greater-than", "--task", "ioi", "--task", "induction", "--model", "toy-4l"];
+    let output = penjing(folder.path())
+        .args(["--json", "observe"])
+        .args(tasks)
+        .args(["--neuron", "L1.N464", "--top", "8", "--out", "neurons"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let [neuron] = found["neurons"].as_array().unwrap().as_slice() else { panic!("{found}") };
+    // It is strong where a century ends a prompt about years, the stronger the earlier the first of them.
+    let strongest = neuron["strongest"].as_array().unwrap();
+    assert_eq!(strongest.len(), 8);
+    for example in strongest {
+        let text = example["text"].as_str().unwrap();
+        let century = example["token"].as_str().unwrap();
+        assert!(text.ends_with(century) && century.trim().parse::<u32>().is_ok(), "{example}");
+        let year = text.find(century).map(|place| &text[place + century.len()..place + century.len() + 2]);
+        assert!(year.unwrap().parse::<u32>().unwrap() < 30, "{example}");
+    }
+    let raised = neuron["raises"].as_array().unwrap();
+    assert!(raised.iter().all(|one| one[0].as_str().unwrap().parse::<u32>().is_ok()), "{raised:?}");
+    let table = std::fs::read_to_string(folder.path().join("neurons/neurons.csv")).unwrap();
+    assert_eq!(table.lines().count(), 1 + 4 * 512);
+    let page = std::fs::read_to_string(folder.path().join("neurons/L1.N464.html")).unwrap();
+    assert!(page.contains("<h1>L1.N464</h1>") && page.matches("class=\"example\"").count() == 8 + 5 + 8, "{page}");
+    assert!(!page.contains("<script") && !page.contains("http"), "{page}");
+    // Texts of 5 and 4 tokens, the line feed one of them.
+    std::fs::write(folder.path().join("text.txt"), "When Mary\nand John\n\nwent to the store\n").unwrap();
+    for (rest, windows) in [(&[][..], 2), (&["--lines"], 3), (&["--window", "2"], 5)] {
+        let output = penjing(folder.path()).args(["--json", "observe", "text.txt"]).args(rest).output().unwrap();
+        let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(found["windows"], windows, "{rest:?}: {found}");
+        assert_eq!(found["sampled"], found["tokens"]);
+    }
+    std::fs::write(folder.path().join("empty.txt"), "\n \n").unwrap();
+    std::fs::write(folder.path().join("bytes.txt"), [0xff, 0xfe, 0x41]).unwrap();
+    for (arguments, says) in [
+        (&["text.txt", "--neuron", "L9.N1"][..], "no layer 9"),
+        (&["text.txt", "--neuron", "L0.N4000"], "no neuron 4000"),
+        (&["text.txt", "--neuron", "L0.H1"], "is no neuron"),
+        (&["text.txt", "--neuron", "L0.N1:-1"], "is no neuron"),
+        (&["text.txt", "--window", "1"], "fewer than 2"),
+        (&["empty.txt"], "holds no text"),
+        (&["bytes.txt"], "UTF-8"),
+        (&["nowhere.txt"], "cannot read"),
+        (&["--task", "no-such-task"], "no-such-task"),
+    ] {
+        refuses(&folder, &[&["observe"], arguments].concat(), &[says, "hint: "]);
+    }
+}

@@ -7,8 +7,10 @@ mod fixtures;
 use fixtures::with_each_in;
 use penjing::dataset::TokenPair;
 use penjing::inside::backpatch;
+use penjing::inside::corpus::Corpus;
 use penjing::inside::generate::{Continuation, Sampling, choose, divergence, run};
 use penjing::inside::lens::{Question, decode};
+use penjing::inside::observe;
 use penjing::inside::patchscope::{self, Mapping, Target};
 use penjing::inside::vectors::{VectorError, for_model, make, to_bytes};
 use penjing::inside::words;
@@ -446,4 +448,139 @@ fn back_patching_is_an_edit_from_a_later_block() {
         assert_eq!(found.chosen.is_some(), number > 1, "{}", case.name);
     });
     assert!(mended.into_inner() > 10, "nothing is mended anywhere");
+}
+
+/// Against every value of every window, run one by one.
+#[test]
+fn neurons_are_observed_as_they_are() {
+    let _no_grad = tch::no_grad_guard();
+    with_each_in(Dtype::F64, |case| {
+        let _no_grad = tch::no_grad_guard();
+        let model = &case.loaded.model;
+        if model.spec.mlp.is_none() {
+            return;
+        }
+        let mut corpus = Corpus { lead: 1, ..Corpus::default() };
+        for (index, pair) in case.pairs.iter().enumerate() {
+            let start = corpus.tokens.len();
+            corpus.tokens.extend(&pair.clean[..pair.len() - index % 3]);
+            corpus.windows.push(start..corpus.tokens.len());
+        }
+        let observed = observe::observe(model, &corpus, (3, usize::MAX, 5), &mut |_| ());
+        for layer in 0..model.spec.layers {
+            // By window: the values [counted, d_mlp] and the token of the first.
+            let seen: Vec<(Vec<Vec<f64>>, usize)> = corpus
+                .windows
+                .iter()
+                .map(|window| {
+                    let mut seen = Seen { site: Site::MlpPost(Layer(layer)), value: Tensor::new() };
+                    let _ = model.forward(Start::Tokens(&row(&corpus.tokens[window.clone()])), &Pass::LAST, &mut seen);
+                    let values: Vec<Vec<f64>> = Vec::try_from(seen.value.get(0).to_kind(Kind::Double)).unwrap();
+                    (values[1..].to_vec(), window.start + 1)
+                })
+                .collect();
+            let neurons = observed.layer(layer);
+            assert_eq!(neurons.len(), model.spec.d_mlp);
+            for (index, neuron) in neurons.iter().enumerate() {
+                let what = format!("{}, L{layer}.N{index}", case.name);
+                let close = |found: f64, expected: f64| {
+                    assert!((found - expected).abs() < 1e-9 * (1.0 + expected.abs()), "{what}: {found}, {expected}");
+                };
+                let of = |(values, first): &(Vec<Vec<f64>>, usize)| -> Vec<(f64, usize)> {
+                    values.iter().enumerate().map(|(place, values)| (values[index], first + place)).collect()
+                };
+                let mut all: Vec<(f64, usize)> = seen.iter().flat_map(of).collect();
+                let count = all.len() as f64;
+                assert_eq!(observed.count, all.len());
+                let mean = all.iter().map(|(value, _)| value).sum::<f64>() / count;
+                let variance = all.iter().map(|(value, _)| (value - mean).powi(2)).sum::<f64>() / count;
+                close(neuron.mean, mean);
+                close(neuron.deviation, variance.sqrt());
+                close(neuron.active, all.iter().filter(|(value, _)| *value > 0.0).count() as f64 / count);
+                for (found, sign) in [(&neuron.strongest, 1.0), (&neuron.weakest, -1.0)] {
+                    let best = |window| of(window).into_iter().max_by(|a, b| (sign * a.0).total_cmp(&(sign * b.0)));
+                    let mut expected: Vec<(f64, usize)> = seen.iter().filter_map(best).collect();
+                    expected.sort_by(|a, b| (sign * b.0).total_cmp(&(sign * a.0)));
+                    assert_eq!(found.len(), 3, "{what}");
+                    for ((value, token), (right, _)) in found.iter().zip(&expected) {
+                        close(*value, *right);
+                        // The token is one that has this value.
+                        close(all.iter().find(|(_, other)| other == token).unwrap().0, *value);
+                    }
+                }
+                // A sample of everything is everything.
+                all.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+                assert_eq!(neuron.sample.len(), all.len(), "{what}");
+                for ((value, _), (expected, _)) in neuron.sample.iter().zip(&all) {
+                    close(*value, *expected);
+                }
+                close(neuron.quantile(0.0), all[0].0);
+                close(neuron.quantile(1.0), all[all.len() - 1].0);
+                let (_, token) = neuron.sample[0];
+                let around = corpus.around(token);
+                assert!(around.contains(&token) && corpus.windows.contains(&around), "{what}");
+                let values = observe::values(model, &corpus.tokens[around.clone()], layer, index);
+                close(values[token - around.start], neuron.sample[0].0);
+            }
+        }
+        // Correlations, from the samples by token.
+        let column = |layer: usize, index: usize| -> Vec<f64> {
+            let mut sample = observed.layer(layer).swap_remove(index).sample;
+            sample.sort_by_key(|(_, token)| *token);
+            sample.into_iter().map(|(value, _)| value).collect()
+        };
+        let own = column(0, 1);
+        let near = observed.neighbours(0, 1, 4);
+        assert_eq!(near.len(), 4, "{}", case.name);
+        assert!(near.windows(2).all(|two| two[0].2.abs() >= two[1].2.abs()), "{near:?}");
+        for (layer, index, found) in near {
+            let other = column(layer, index);
+            let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+            let (a, b) = (mean(&own), mean(&other));
+            let product =
+                |x: &[f64], a: f64, y: &[f64], b: f64| -> f64 { x.iter().zip(y).map(|(x, y)| (x - a) * (y - b)).sum() };
+            let expected =
+                product(&own, a, &other, b) / (product(&own, a, &own, a) * product(&other, b, &other, b)).sqrt();
+            assert!((found - expected).abs() < 1e-6, "{}, L{layer}.N{index}: {found}, {expected}", case.name);
+            assert!((layer, index) != (0, 1));
+        }
+    });
+}
+
+/// What a neuron writes, against the model's own reading of a residual stream that is nothing else.
+#[test]
+fn what_a_neuron_writes_is_read_as_the_model_reads() {
+    let _no_grad = tch::no_grad_guard();
+    let checked = AtomicUsize::new(0);
+    with_each_in(Dtype::F64, |case| {
+        let _no_grad = tch::no_grad_guard();
+        let model = &case.loaded.model;
+        let Some(written) = observe::written(model, 0, 1) else {
+            return assert!(model.spec.mlp.is_none(), "{}", case.name);
+        };
+        assert!(written.abs().max().double_value(&[]) > 0.0, "{}", case.name);
+        if model.spec.placement.after() || model.spec.logit_cap.is_some() {
+            // The change would depend on all else that the norm or the cap sees.
+            return;
+        }
+        checked.fetch_add(1, Ordering::Relaxed);
+        // The MLP's output changes along the neuron's direction where the neuron alone is raised.
+        let tokens = row(&case.pairs[0].clean[..3]);
+        let outs = [1.0, 2.0].map(|value| {
+            let plan = Plan { edits: vec![parse::edit(&format!("L0.N1 = set {value}")).unwrap()] };
+            let prompt = [Prompt::of_length(3)];
+            let supplies = Supplies::default();
+            let mut tap = PlanTap::new(&plan, &model.spec, &prompt, &supplies, None).unwrap();
+            let mut seen = Seen { site: Site::MlpOut(Layer(0)), value: Tensor::new() };
+            let _ = model.forward(Start::Tokens(&tokens), &Pass::LAST, &mut (&mut tap, &mut seen));
+            seen.value.get(0).get(2)
+        });
+        let direction: Tensor = &outs[1] - &outs[0]; // [d_model]
+        let read = [direction.shallow_clone(), -direction]
+            .map(|out| model.read(&out.view([1, 1, -1]), &Pass::ALL, &mut NoTap).view([-1]));
+        let expected = (&read[0] - &read[1]) / 2.0;
+        let apart = (&written - &expected).abs().max().double_value(&[]);
+        assert!(apart < 1e-8 * (1.0 + expected.abs().max().double_value(&[])), "{}: {apart}", case.name);
+    });
+    assert!(checked.into_inner() > 10);
 }

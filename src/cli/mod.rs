@@ -28,6 +28,10 @@ mod merge;
 #[cfg(feature = "torch")]
 mod model;
 #[cfg(feature = "torch")]
+mod neurons;
+#[cfg(feature = "torch")]
+mod observe;
+#[cfg(feature = "torch")]
 mod options;
 #[cfg(feature = "torch")]
 mod patch;
@@ -93,6 +97,9 @@ enum Command {
     /// Whether a later layer's output, put back earlier, mends wrong answers
     #[cfg(feature = "torch")]
     Backpatch(backpatch::Backpatch),
+    /// Every neuron over a text: where it is active, how often, and what it writes
+    #[cfg(feature = "torch")]
+    Observe(observe::Observe),
     /// What one prompt holds, said by another
     #[cfg(feature = "torch")]
     Patchscope(patchscope::Patchscope),
@@ -192,6 +199,8 @@ fn run(Arguments { json, command }: Arguments) -> anyhow::Result<Ended> {
         Command::Lens(command) => lens::run(&command, json),
         #[cfg(feature = "torch")]
         Command::Backpatch(command) => backpatch::run(&command, json),
+        #[cfg(feature = "torch")]
+        Command::Observe(command) => observe::run(&command, json),
         #[cfg(feature = "torch")]
         Command::Patchscope(command) => patchscope::run(&command, json),
         #[cfg(feature = "torch")]

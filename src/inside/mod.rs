@@ -1,13 +1,14 @@
 //! Looking inside a model on one prompt: runs with edits, and what each layer would say.
 //!
 //! [`prompt`] turns a text into tokens and places; [`generate`] runs it, with edits, and goes on from there; [`lens`] decodes
-//! every layer; [`vectors`] are directions from two sets of
-//! prompts; [`words`] are the sets of tokens that stand for a word.
+//! every layer; [`observe`] watches all neurons over a text, which [`corpus`] cuts into windows; [`vectors`] are directions from two sets of prompts; [`words`] are the sets of tokens that stand for a word.
 
 pub mod backpatch;
+pub mod corpus;
 pub mod doses;
 pub mod generate;
 pub mod lens;
+pub mod observe;
 pub mod patchscope;
 pub mod prompt;
 pub mod vectors;

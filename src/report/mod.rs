@@ -1,8 +1,9 @@
 //! `report.html`: one page to explore a circuit with, in one file, without a network.
 //!
-//! [`data`] is what the page shows; `page.html`, `page.css` and `page.js` show it.
+//! [`neuron`] is the page of a single neuron. [`data`] is what the page shows; `page.html`, `page.css` and `page.js` show it.
 
 pub mod data;
+pub mod neuron;
 
 use crate::render::svg::escape;
 use data::Page;
