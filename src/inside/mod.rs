@@ -1,4 +1,4 @@
-//! Looking inside a model on one prompt: runs with edits, and what each layer would say.
+//! Looking inside a model: runs with edits, what each layer would say, what neurons do over a text.
 //!
 //! [`prompt`] turns a text into tokens and places; [`generate`] runs it, with edits, and goes on from there; [`lens`] decodes
 //! every layer; [`observe`] watches all neurons over a text, which [`corpus`] cuts into windows; [`vectors`] are directions from two sets of prompts; [`words`] are the sets of tokens that stand for a word.
