@@ -5,7 +5,7 @@ use super::resources::Resources;
 use super::term::Usage;
 use clap::Args;
 use penjing::error::FileError;
-use penjing::inside::{prompt, vectors};
+use penjing::inside::{prompt, row, vectors};
 use penjing::intervene::parse;
 use penjing::intervene::plan::Plan;
 use penjing::intervene::position::Prompt;
@@ -13,7 +13,6 @@ use penjing::intervene::record::{Keep, Record};
 use penjing::intervene::run::{Donor, Supplies};
 use penjing::model::{Loaded, Pass, Start, load_with};
 use std::path::Path;
-use tch::Tensor;
 
 #[derive(Args, Clone)]
 pub struct OnPrompt {
@@ -105,9 +104,7 @@ impl Edits {
             let (tokens, prompt) = on.encode(text, &ready.loaded, 0)?;
             let sites = sources.swap_remove(&Some(name.to_owned())).unwrap_or_default();
             let mut record = Record::new(sites).keeping(Keep::Values);
-            let ids: Vec<i64> = tokens.iter().map(|&token| i64::from(token)).collect();
-            let ids = Tensor::from_slice(&ids).unsqueeze(0).to_device(model.device); // [1, pos]
-            let _ = tch::no_grad(|| model.forward(Start::Tokens(&ids), &Pass::LAST, &mut record));
+            let _ = tch::no_grad(|| model.forward(Start::Tokens(&row(model, &tokens)), &Pass::LAST, &mut record));
             let recording = record.finish().map_err(penjing::Error::from)?;
             supplies.donors.insert(name.to_owned(), Donor { recording, prompts: vec![prompt] });
         }

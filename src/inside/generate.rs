@@ -3,6 +3,7 @@
 //! An edit says itself where it holds (`:prompt`, `:gen`, `:all`, or places of the prompt); keys and values are kept as the
 //! edits left them, so that a run with them is one without them, only faster.
 
+use super::row;
 use crate::intervene::failure::RunError;
 use crate::intervene::plan::Plan;
 use crate::intervene::position::Prompt;
@@ -75,6 +76,17 @@ pub fn run(
         logits.view([-1]).log_softmax(-1, Kind::Float) // [vocab]
     };
     let next = step(tokens, tokens.len(), &mut tap);
+    let found = follow(&next, continuation, |token, count| step(&[token], tokens.len() + count, &mut tap));
+    Ok(Run { next, tokens: found, receipt: tap.finish()? })
+}
+
+/// Chooses token after token, the first by `next`. `step` is given a token and how many there are with it, and says what comes
+/// after, as log-probabilities `[vocab]`.
+pub(super) fn follow(
+    next: &Tensor,
+    continuation: &Continuation,
+    mut step: impl FnMut(u32, usize) -> Tensor,
+) -> Vec<u32> {
     let mut random = ChaCha8Rng::seed_from_u64(continuation.sampling.seed);
     let (mut found, mut now) = (Vec::new(), next.shallow_clone());
     while found.len() < continuation.count {
@@ -84,15 +96,10 @@ pub fn run(
         }
         found.push(token);
         if found.len() < continuation.count {
-            now = step(&[token], tokens.len() + found.len(), &mut tap);
+            now = step(token, found.len());
         }
     }
-    Ok(Run { next, tokens: found, receipt: tap.finish()? })
-}
-
-fn row(model: &Model, tokens: &[u32]) -> Tensor {
-    let ids: Vec<i64> = tokens.iter().map(|&token| i64::from(token)).collect();
-    Tensor::from_slice(&ids).unsqueeze(0).to_device(model.device) // [1, pos]
+    found
 }
 
 /// A token by its log-probabilities `[vocab]`; of equal ones the first.

@@ -7,6 +7,7 @@
 //! cannot say. Cost: one forward, and an unembedding of every layer at every position. Memory: the residual streams, and the
 //! logits of a few positions at a time.
 
+use super::row;
 use crate::intervene::slice::site_name;
 use crate::model::site::Site;
 use crate::model::spec::Layer;
@@ -51,10 +52,8 @@ pub struct Decoded {
 /// Decodes a prompt. `progress` is told how much is done, from 0 to 1.
 pub fn decode(model: &Model, tokens: &[u32], question: &Question, progress: &mut dyn FnMut(f64)) -> Decoded {
     let _no_grad = tch::no_grad_guard();
-    let ids: Vec<i64> = tokens.iter().map(|&token| i64::from(token)).collect();
-    let ids = Tensor::from_slice(&ids).unsqueeze(0).to_device(model.device); // [1, pos]
     let mut streams = Streams { sites: sites(model, question.sublayers), seen: Vec::new() };
-    let _ = model.blocks(Start::Tokens(&ids), &Pass::ALL, &mut streams);
+    let _ = model.blocks(Start::Tokens(&row(model, tokens)), &Pass::ALL, &mut streams);
     let last = streams.seen.last().map_or_else(Tensor::new, |(_, last)| last.shallow_clone()); // [1, pos, d_model]
     let chunk = (AT_ONCE / model.spec.vocab_out.max(1)).max(1);
     let places = streams.seen.iter().map(|(site, _)| site_name(*site)).collect();

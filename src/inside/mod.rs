@@ -13,3 +13,12 @@ pub mod patchscope;
 pub mod prompt;
 pub mod vectors;
 pub mod words;
+
+use crate::model::Model;
+use tch::Tensor;
+
+/// The tokens of one prompt as a batch of one, on the model's device: `[1, pos]`.
+pub fn row(model: &Model, tokens: &[u32]) -> Tensor {
+    let ids: Vec<i64> = tokens.iter().map(|&token| i64::from(token)).collect();
+    Tensor::from_slice(&ids).unsqueeze(0).to_device(model.device)
+}

@@ -9,6 +9,7 @@
 //! Cost: one forward of the text. Memory: its tokens, and for each neuron `top` examples twice and `sample` numbers.
 
 use super::corpus::Corpus;
+use super::row;
 use crate::model::site::Site;
 use crate::model::spec::Layer;
 use crate::model::tap::Tap;
@@ -264,11 +265,13 @@ pub fn written(model: &Model, layer: usize, neuron: usize) -> Option<Tensor> {
 /// The values of one neuron over a window: `[window]`.
 pub fn values(model: &Model, tokens: &[u32], layer: usize, neuron: usize) -> Vec<f64> {
     let _no_grad = tch::no_grad_guard();
-    let ids: Vec<i64> = tokens.iter().map(|&id| i64::from(id)).collect();
-    let ids = Tensor::from_slice(&ids).unsqueeze(0).to_device(model.device); // [1, pos]
     let mut one = One { layer, neuron: neuron as i64, seen: Vec::new() };
-    let _ =
-        model.some_blocks(0..layer + 1, model.embed(&ids, None, &mut crate::model::tap::NoTap), &Pass::ALL, &mut one);
+    let _ = model.some_blocks(
+        0..layer + 1,
+        model.embed(&row(model, tokens), None, &mut crate::model::tap::NoTap),
+        &Pass::ALL,
+        &mut one,
+    );
     one.seen
 }
 

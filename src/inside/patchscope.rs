@@ -4,14 +4,13 @@
 //! Paper: Ghandeharioun et al., arXiv:2401.06102. The value is put in once, where the target prompt is read; keys and values
 //! carry it to what is generated. Cost: a forward of each prompt, and for every cell the blocks above l*.
 
-use super::generate::{Continuation, choose};
+use super::generate::{Continuation, follow};
+use super::row;
 use super::vectors::Encoded;
 use crate::model::site::Site;
 use crate::model::spec::Layer;
 use crate::model::tap::Tap;
 use crate::model::{KeepPast, Model, Pass, Past, Start};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
 
 /// What becomes of a value before it is put in.
@@ -43,10 +42,8 @@ pub struct Reading {
 /// The output of each block of a prompt, `[1, pos, d_model]`, and what comes next.
 fn blocks(model: &Model, tokens: &[u32], past: &mut KeepPast) -> (Vec<Tensor>, Tensor) {
     let _no_grad = tch::no_grad_guard();
-    let ids: Vec<i64> = tokens.iter().map(|&token| i64::from(token)).collect();
-    let ids = Tensor::from_slice(&ids).unsqueeze(0).to_device(model.device); // [1, pos]
     let mut outputs = Outputs(Vec::new());
-    let logits = model.forward(Start::Tokens(&ids), &Pass::LAST, &mut (&mut outputs, past));
+    let logits = model.forward(Start::Tokens(&row(model, tokens)), &Pass::LAST, &mut (&mut outputs, past));
     (outputs.0, logits.view([-1]).log_softmax(-1, Kind::Float))
 }
 
@@ -87,21 +84,12 @@ impl<'a> Target<'a> {
         let said = |logits: Tensor| logits.view([-1]).log_softmax(-1, Kind::Float);
         let next = said(model.read(&above, &Pass::LAST, &mut crate::model::tap::NoTap));
         let mut past = self.past.up_to(layer + 1).above(kept.finish());
-        let mut random = ChaCha8Rng::seed_from_u64(continuation.sampling.seed);
-        let (mut found, mut now) = (Vec::new(), next.shallow_clone());
-        while found.len() < continuation.count {
-            let token = choose(&now, continuation.sampling, &mut random);
-            if continuation.stop.contains(&token) {
-                break;
-            }
-            found.push(token);
-            if found.len() < continuation.count {
-                let mut kept = KeepPast::default();
-                let ids = Tensor::from_slice(&[i64::from(token)]).view([1, 1]).to_device(model.device);
-                now = said(model.forward(Start::Tokens(&ids), &Pass::after(Some(&past)), &mut kept));
-                past = past.followed_by(&kept.finish());
-            }
-        }
+        let found = follow(&next, continuation, |token, _| {
+            let mut kept = KeepPast::default();
+            let now = said(model.forward(Start::Tokens(&row(model, &[token])), &Pass::after(Some(&past)), &mut kept));
+            past = past.followed_by(&kept.finish());
+            now
+        });
         Reading { next, tokens: found }
     }
 

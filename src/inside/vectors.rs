@@ -4,6 +4,7 @@
 //! v = mean of x over the positive prompts − mean of x over the negative ones, in f64. How well it tells the sets apart is
 //! measured on prompts that did not make it: the area under the ROC curve of x · v, beside that of a random direction.
 
+use super::row;
 use crate::compare::reference::auroc;
 use crate::error::{FileError, Hint};
 use crate::intervene::address::Address;
@@ -165,9 +166,7 @@ fn read(model: &Model, address: &Address, (tokens, prompt): &Encoded) -> Result<
     };
     let slices = address.place.slices(&model.spec).map_err(missing)?;
     let mut record = Record::new(slices.iter().map(|slice| slice.site)).keeping(Keep::Values);
-    let ids: Vec<i64> = tokens.iter().map(|&token| i64::from(token)).collect();
-    let ids = Tensor::from_slice(&ids).unsqueeze(0).to_device(model.device); // [1, pos]
-    let _ = tch::no_grad(|| model.forward(Start::Tokens(&ids), &Pass::LAST, &mut record));
+    let _ = tch::no_grad(|| model.forward(Start::Tokens(&row(model, tokens)), &Pass::LAST, &mut record));
     let (probed, _) = record.finish()?.probe(address, &model.spec, std::slice::from_ref(prompt))?;
     let vectors: i64 = probed.iter().map(|probed| probed.values.size()[0] * probed.values.size()[1]).sum();
     match &probed[..] {
