@@ -407,8 +407,9 @@ fn back_patching_is_an_edit_from_a_later_block() {
         let mut mends = vec![vec![false; number]; layers * layers];
         let [mut any, mut forward, mut donor, mut answer] = [(); 4].map(|()| vec![false; number]);
         for (index, pair) in expected.iter().enumerate() {
-            let other = expected[(index + 1) % number];
-            let (at, from) = (pair.clean.len() - 2, other.clean.len() - 2);
+            let at = pair.clean.len() - 2;
+            let mut others = (index + 1..index + number).map(|index| expected[index % number]);
+            let other = others.find(|other| other.right != pair.right);
             for source in 0..layers {
                 for target in 0..layers {
                     let said = says(&pair.clean, &format!("L{target}:{at} = from L{source}:{at}"), None);
@@ -416,10 +417,11 @@ fn back_patching_is_an_edit_from_a_later_block() {
                     mends[source * layers + target][index] = right;
                     any[index] |= right && source > target;
                     forward[index] |= right && source < target;
-                    if source > target && number > 1 {
+                    if let Some(other) = other.filter(|_| source > target) {
+                        let from = other.clean.len() - 2;
                         let edit = format!("L{target}:{at} = from L{source}:{from}@o");
                         donor[index] |= says(&pair.clean, &edit, Some(&other.clean)) == pair.right[0];
-                        answer[index] |= said == other.right[0] && other.right != pair.right;
+                        answer[index] |= said == other.right[0];
                     }
                 }
             }

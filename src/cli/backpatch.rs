@@ -60,6 +60,9 @@ pub fn run(command: &Backpatch, as_json: bool) -> anyhow::Result<Ended> {
     if failures.is_empty() {
         note(&format!("{} gets all {pairs} prompts right: there is nothing to mend", work.loaded.id));
     }
+    if let Some(out) = &command.out {
+        make_folder(out)?;
+    }
     let progress = Progress::bar("patching back");
     let found: Vec<Found> = places
         .iter()
@@ -73,7 +76,6 @@ pub fn run(command: &Backpatch, as_json: bool) -> anyhow::Result<Ended> {
     drop(progress);
     let document = document(&work, pairs, count, &found);
     if let Some(out) = &command.out {
-        make_folder(out)?;
         write(out, "backpatch.json", (serde_json::to_string_pretty(&document)? + "\n").as_bytes())?;
         for one in &found {
             let map = heatmap(one, model.spec.layers, count);

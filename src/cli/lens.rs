@@ -105,13 +105,15 @@ pub fn run(command: &Lens, as_json: bool) -> anyhow::Result<Ended> {
         top: command.top.max(1),
         watched: watched.iter().map(|one| one.ids.clone()).collect(),
     };
+    if let Some(out) = &command.out {
+        make_folder(out)?;
+    }
     let progress = Progress::bar("decoding");
     let decoded = decode(model, &ready.tokens, &question, &mut |share| progress.set(share));
     drop(progress);
     let tokens = tokenizer.token_texts(&ready.tokens);
     let document = document(&decoded, &tokens, tokenizer, &watched, &ready.loaded.id);
     if let Some(out) = &command.out {
-        make_folder(out)?;
         write(out, "lens.json", (serde_json::to_string_pretty(&document)? + "\n").as_bytes())?;
         write(out, "lens.svg", svg::draw(&heatmap(&decoded, &tokens, tokenizer).scene(&style)).as_bytes())?;
         if !watched.is_empty() {

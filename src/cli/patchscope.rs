@@ -112,6 +112,9 @@ pub fn run(command: &Patchscope, as_json: bool) -> anyhow::Result<Ended> {
         .flat_map(|source| (0..layers).map(move |target| (source, target)))
         .filter(|(source, target)| command.grid || source == target)
         .collect();
+    if let Some(out) = &command.out {
+        make_folder(out)?;
+    }
     let progress = Progress::bar("reading");
     let cells: Vec<Cell> = pairs
         .iter()
@@ -129,7 +132,6 @@ pub fn run(command: &Patchscope, as_json: bool) -> anyhow::Result<Ended> {
     let unpatched = watched.map(|id| follow(&prepared.next, id).0);
     let document = document(command, &cells, tokenizer, unpatched, (at, into), &ready.loaded.id);
     if let Some(out) = &command.out {
-        make_folder(out)?;
         write(out, "patchscope.json", (serde_json::to_string_pretty(&document)? + "\n").as_bytes())?;
         if command.grid {
             let map = heatmap(&cells, layers, tokenizer, command.watch.as_deref());

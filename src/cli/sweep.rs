@@ -119,6 +119,9 @@ pub fn run(command: &Sweep, as_json: bool) -> anyhow::Result<Ended> {
             prompts.push(command.on.encode(&line.replace("\\n", "\n"), &ready.loaded, 0)?);
         }
     }
+    if let Some(out) = &command.out {
+        make_folder(out)?;
+    }
     let progress = Progress::bar("running doses");
     let found = doses::responses(model, &prompts, &plans, &supplies, &watched, &mut |share| progress.set(share));
     drop(progress);
@@ -126,7 +129,6 @@ pub fn run(command: &Sweep, as_json: bool) -> anyhow::Result<Ended> {
     let curve = doses::curve(&doses, &responses, &unedited, command.seed);
     let document = document(command, &curve, prompts.len(), &ready.loaded.id);
     if let Some(out) = &command.out {
-        make_folder(out)?;
         write(out, "sweep.json", (serde_json::to_string_pretty(&document)? + "\n").as_bytes())?;
         let points = |of: fn(&Dose) -> (f64, [f64; 2])| -> Vec<(f64, f64, [f64; 2])> {
             curve.doses.iter().map(|dose| (dose.a, of(dose).0, of(dose).1)).collect()
@@ -150,7 +152,11 @@ fn text(curve: &Curve, prompts: usize) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(["a", "probability", "KL"]);
     for dose in &curve.doses {
-        let number = |(mean, [low, high]): (f64, [f64; 2])| format!("{mean:.4} [{low:.4}, {high:.4}]");
+        // One prompt says nothing of others.
+        let number = |(mean, [low, high]): (f64, [f64; 2])| match prompts {
+            1 => format!("{mean:.4}"),
+            _ => format!("{mean:.4} [{low:.4}, {high:.4}]"),
+        };
         table.add_row([format!("{:.3}", dose.a), number(dose.probability), number(dose.divergence)]);
     }
     for column in 0..3 {
@@ -168,7 +174,8 @@ fn text(curve: &Curve, prompts: usize) -> String {
 
 /// `sweep.json`, `penjing.sweep/1`.
 fn document(command: &Sweep, curve: &Curve, prompts: usize, model: &str) -> Value {
-    let number = |(mean, interval): (f64, [f64; 2])| json!({ "mean": mean, "interval": interval });
+    let number =
+        |(mean, interval): (f64, [f64; 2])| json!({ "mean": mean, "interval": (prompts > 1).then_some(interval) });
     let doses = curve
         .doses
         .iter()

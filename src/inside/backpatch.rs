@@ -43,7 +43,7 @@ pub struct Found {
     pub place: String,
     /// Mended by at least one pair with the source above the target.
     pub any: Share,
-    /// The nulls: by at least one pair with the source below; with another prompt as the donor; with another prompt's answer.
+    /// The nulls: by at least one pair with the source below; with a prompt of another answer as the donor; with that answer.
     pub forward: Share,
     pub donor: Share,
     pub answer: Share,
@@ -81,8 +81,9 @@ pub fn at(model: &Model, place: &str, failures: &[&TokenPair], progress: &mut dy
     for (index, pair) in failures.iter().enumerate() {
         progress(index as f64 / failures.len() as f64);
         let target = Target::new(model, &encoded(pair));
-        // Of a single failure there is no other.
-        let other = Some(failures[(index + 1) % failures.len()]).filter(|_| failures.len() > 1);
+        // The next that asks for something else: another prompt with the same answer would be no null.
+        let mut others = (1..failures.len()).map(|step| failures[(index + step) % failures.len()]);
+        let other = others.find(|other| !other.right.iter().any(|token| pair.right.contains(token)));
         let own = read(model, &encoded(pair), position(pair));
         let donor = other.map(|other| read(model, &encoded(other), position(other)));
         let mut row = Row::default();
@@ -93,9 +94,7 @@ pub fn at(model: &Model, place: &str, failures: &[&TokenPair], progress: &mut dy
             };
             let mended = next(&own);
             row.mended.push(says(&mended, pair));
-            // Another prompt's answer, unless it is the same.
-            let apart = other.filter(|other| !other.right.iter().any(|token| pair.right.contains(token)));
-            row.answer.push(apart.is_some_and(|other| says(&mended, other)));
+            row.answer.push(other.is_some_and(|other| says(&mended, other)));
             let donor = donor.as_ref().filter(|_| layers.source > layers.target);
             row.donor.push(donor.is_some_and(|donor| says(&next(donor), pair)));
         }
