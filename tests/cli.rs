@@ -589,6 +589,25 @@ fn a_sweep_doses_an_edit() {
 }
 
 #[test]
+fn a_sweep_of_one_prompt_has_no_interval() {
+    let folder = tempdir().unwrap();
+    let prompt = "When Mary and John went to the store, John gave a drink to";
+    std::fs::write(folder.path().join("more.txt"), "When John and Mary went to the store, John gave a drink to\n")
+        .unwrap();
+    for (rest, intervals) in [(&[][..], false), (&["--prompts", "more.txt"], true)] {
+        let fixed = ["--json", "sweep", prompt, "--dose", "L0.H0 = scale a", "--doses", "0,1", "--watch", " Mary"];
+        let output = penjing(folder.path()).args(fixed).args(rest).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+        for dose in found["doses"].as_array().unwrap() {
+            assert!(dose["probability"]["mean"].is_number(), "{dose}");
+            assert_eq!(dose["probability"]["interval"].is_array(), intervals, "{dose}");
+            assert_eq!(dose["kl"]["interval"].is_array(), intervals, "{dose}");
+        }
+    }
+}
+
+#[test]
 fn a_patchscope_reads_one_prompt_with_another() {
     let folder = tempdir().unwrap();
     let source = "Last year Mary lived in Naples. The capital of that country is";
