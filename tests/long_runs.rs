@@ -132,6 +132,19 @@ fn a_second_signal_ends_a_run_at_once() {
     assert!(output.status.signal().is_some(), "{:?}: {}", output.status, talk(&output));
 }
 
+/// The second piece of work in one process that listens.
+#[test]
+fn scoring_is_stopped_as_well_after_fitting_constants() {
+    let folder = tempdir().unwrap();
+    let exact = ["score", "ioi", "--model", "toy-2l", "--method", "exact", "--ablation", "optimal", "--pairs", "16"];
+    let exact = [&exact[..], &["--corruption", "third-name", "--checkpoint-seconds", "0", "--out", "run"]].concat();
+    let child = start(&folder, &exact, "run/checkpoint.bin");
+    send(&child, Signal::INT);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}: {}", output.status, talk(&output));
+    assert!(folder.path().join("run/constants.safetensors").exists());
+}
+
 /// What goes on after the scoring cannot be taken up in the middle, but the scores are kept for it.
 #[test]
 fn discover_goes_on_from_its_scores() {
