@@ -16,19 +16,22 @@
 //! 6. [`circuit`] selects and prunes edges.
 //! 7. [`eval`] runs a circuit and measures how faithful, complete and minimal it is.
 //! 8. [`roles`] measures what the nodes of a circuit do.
+//!    [`dictionary`] holds sparse autoencoders.
 //!    [`inside`] looks at one prompt; [`patching`] exchanges values between clean and corrupt runs.
 //! 9. [`render`] draws figures for papers and files for other tools; [`report`] makes the page to explore.
 //! 10. [`compare`] tells what circuits have in common.
 //!
 //! [`parity`] holds all of it against numbers that other implementations wrote down.
 //!
-//! `score`, `eval`, [`roles`], [`discover`] and the tensor side of `model` and `intervene` need libtorch and sit behind the default
+//! `score`, `eval`, [`roles`], [`discover`], [`dictionary`] and the tensor side of `model` and `intervene` need libtorch and sit behind the default
 //! feature `torch`; everything else builds without it.
 
 pub mod ablation;
 pub mod circuit;
 pub mod compare;
 pub mod dataset;
+#[cfg(feature = "torch")]
+pub mod dictionary;
 #[cfg(feature = "torch")]
 pub mod discover;
 pub mod error;

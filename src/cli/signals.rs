@@ -24,9 +24,7 @@ impl Signals {
         if !*handled {
             // Two threads can take the two signals at the same moment. Each says that it was there before it looks
             // for the other, so that one of them at least finds that it is the second.
-            for (signal, this, other) in
-                [(SIGINT, &INTERRUPTED, &TERMINATED), (SIGTERM, &TERMINATED, &INTERRUPTED)]
-            {
+            for (signal, this, other) in [(SIGINT, &INTERRUPTED, &TERMINATED), (SIGTERM, &TERMINATED, &INTERRUPTED)] {
                 flag::register_conditional_default(signal, this)?;
                 flag::register(signal, this)?;
                 flag::register_conditional_default(signal, other)?;
