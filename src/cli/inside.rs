@@ -4,6 +4,7 @@ use super::options::BosArgument;
 use super::resources::Resources;
 use super::term::Usage;
 use clap::Args;
+use penjing::dictionary::{Dictionary, file};
 use penjing::error::FileError;
 use penjing::inside::{prompt, row, vectors};
 use penjing::intervene::parse;
@@ -11,8 +12,10 @@ use penjing::intervene::plan::Plan;
 use penjing::intervene::position::Prompt;
 use penjing::intervene::record::{Keep, Record};
 use penjing::intervene::run::{Donor, Supplies};
+use penjing::model::Model;
 use penjing::model::{Loaded, Pass, Start, load_with};
 use std::path::Path;
+use std::rc::Rc;
 
 #[derive(Args, Clone)]
 pub struct OnPrompt {
@@ -66,6 +69,9 @@ pub struct Edits {
     /// A vector that edits name: what `penjing vector make` wrote, a safetensors file with one tensor, or a JSON list
     #[arg(long, value_name = "NAME=FILE")]
     vector: Vec<String>,
+    /// A dictionary whose features edits name, as in "L5.sae(NAME).F42 = set 12"
+    #[arg(long, value_name = "NAME=FILE")]
+    sae: Vec<String>,
     /// Another prompt, for edits such as "L5:-1 = from L5:-1@NAME"
     #[arg(long, value_name = "NAME=TEXT")]
     donor: Vec<String>,
@@ -98,6 +104,10 @@ impl Edits {
             supplies.vectors.insert(name.to_owned(), vector);
         }
         let model = &ready.loaded.model;
+        for named in &self.sae {
+            let (name, path) = split(named, "--sae g=dictionary.safetensors")?;
+            supplies.dictionaries.insert(name.to_owned(), dictionary(Path::new(path), model)?);
+        }
         let mut sources = plan.sources(&model.spec).map_err(penjing::Error::from)?;
         for named in &self.donor {
             let (name, text) = split(named, "--donor other='Another prompt'")?;
@@ -117,4 +127,14 @@ fn split<'a>(named: &'a str, example: &str) -> anyhow::Result<(&'a str, &'a str)
         let message = format!("`{named}` is no name with something after `=`");
         Usage { message, hint: format!("write {example}") }.into()
     })
+}
+
+/// A dictionary of a model.
+///
+/// # Errors
+/// A file that holds none, or one of another model.
+pub fn dictionary(path: &Path, model: &Model) -> anyhow::Result<Rc<Dictionary>> {
+    let dictionary = file::read(path).map_err(penjing::Error::from)?;
+    dictionary.check_weights(&model.fingerprint()).map_err(penjing::Error::from)?;
+    Ok(Rc::new(dictionary))
 }

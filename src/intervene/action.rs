@@ -2,10 +2,13 @@
 
 use super::cells::{Cells, gather, row_of, window};
 use super::failure::RunError;
+use super::features::read;
 use super::position::PositionSet;
 use super::slice::{SiteSlice, site_name};
+use crate::dictionary::Dictionary;
 use crate::model::spec::Spec;
 use std::ops::Range;
+use std::rc::Rc;
 use tch::{Kind, Tensor};
 
 /// A verb with everything that it needs.
@@ -25,6 +28,7 @@ pub(super) enum Action {
 /// A recorded source and the order in which its positions pair off with the target's.
 pub(super) struct Copy {
     pub slice: SiteSlice,
+    pub dictionary: Option<Rc<Dictionary>>,
     pub value: Tensor, // [batch | 1, pos, ..]
     /// The length of the prompt that was recorded.
     pub end: usize,
@@ -93,7 +97,7 @@ impl Copy {
             }
             cells.push(if recorded == 1 { 0 } else { row }, position - window.start);
         }
-        gather(&self.value, &self.slice, &cells)
+        read(&self.value, &self.slice, &cells, self.dictionary.as_deref())
     }
 }
 

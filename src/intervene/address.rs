@@ -27,6 +27,16 @@ pub enum Place {
 /// Which part of a layer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Part {
+    Whole(Whole),
+    Head(Numbers, HeadPart),
+    Neuron(Numbers, NeuronPart),
+    /// `L5.sae(g).F42`, `L5.mlp.sae(g).F{3,8}`: features that a dictionary finds in one of the wholes; never [`Numbers::All`].
+    Feature(Whole, String, Numbers),
+}
+
+/// A vector as wide as the residual stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Whole {
     /// `L5`: the output of the block.
     Out,
     /// `L5.in`: the residual stream that enters the block.
@@ -37,8 +47,6 @@ pub enum Part {
     Attention,
     /// `L5.mlp`: what the MLP adds.
     Mlp,
-    Head(Numbers, HeadPart),
-    Neuron(Numbers, NeuronPart),
 }
 
 /// Which tensor of an attention head.
@@ -92,6 +100,16 @@ pub enum Position {
     Text(String),
     /// `:S2`: a position that the task names.
     Name(String),
+}
+
+impl Place {
+    /// The dictionary whose features it names.
+    pub fn dictionary(&self) -> Option<&str> {
+        match self {
+            Place::Layers(_, Part::Feature(_, dictionary, _)) => Some(dictionary),
+            _ => None,
+        }
+    }
 }
 
 impl Position {
@@ -153,14 +171,23 @@ impl fmt::Display for Place {
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Part::Out => Ok(()),
-            Part::In => f.write_str(".in"),
-            Part::Mid => f.write_str(".mid"),
-            Part::Attention => f.write_str(".attn"),
-            Part::Mlp => f.write_str(".mlp"),
+            Part::Whole(whole) => write!(f, "{whole}"),
             Part::Head(heads, part) => write!(f, ".H{heads}{part}"),
             Part::Neuron(neurons, part) => write!(f, ".N{neurons}{part}"),
+            Part::Feature(whole, dictionary, features) => write!(f, "{whole}.sae({}).F{features}", name(dictionary)),
         }
+    }
+}
+
+impl fmt::Display for Whole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Whole::Out => "",
+            Whole::In => ".in",
+            Whole::Mid => ".mid",
+            Whole::Attention => ".attn",
+            Whole::Mlp => ".mlp",
+        })
     }
 }
 
@@ -223,6 +250,15 @@ fn write_spans<T: fmt::Display + PartialEq>(f: &mut fmt::Formatter<'_>, spans: &
     }
     let spans: Vec<String> = spans.iter().map(Span::to_string).collect();
     write!(f, "{{{}}}", spans.join(","))
+}
+
+/// A name, in quotes if it is not a word.
+pub(super) fn name(name: &str) -> String {
+    let first = name.starts_with(|c: char| c.is_alphabetic() || c == '_');
+    match first && name.chars().all(|c| c.is_alphanumeric() || c == '_') {
+        true => name.into(),
+        false => quoted(name),
+    }
 }
 
 /// Text in quotes, on one line.

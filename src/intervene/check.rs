@@ -1,7 +1,7 @@
 //! Whether a plan fits a model: layers, heads and neurons that exist, verbs that make sense there, vectors of the right length.
 
 use super::plan::{Edit, Plan, Value, Verb};
-use super::slice::{Missing, SiteSlice, Width};
+use super::slice::{Missing, SiteSlice, Width, site_name};
 use crate::error::{Hint, nearest};
 use crate::model::site::Site;
 use crate::model::spec::Spec;
@@ -22,6 +22,14 @@ pub enum PlanError {
     Width { edit: String, target: Width, source_width: Width },
     #[error("`{edit}`: there is no vector `{name}`")]
     UnknownVector { edit: String, name: String, known: Vec<String> },
+    #[error("`{edit}`: there is no dictionary `{name}`")]
+    UnknownDictionary { edit: String, name: String, known: Vec<String> },
+    #[error("`{edit}`: the dictionary `{name}` is of `{site}`")]
+    DictionarySite { edit: String, name: String, site: String },
+    #[error("`{edit}`: the dictionary `{name}` reads vectors of length {length} and the site has {width}")]
+    DictionaryWidth { edit: String, name: String, length: usize, width: Width },
+    #[error("`{edit}`: features have no mean of their own")]
+    FeatureMean { edit: String },
     #[error("`{edit}`: the vector `{name}` has length {length} and the site takes {width}")]
     VectorLength { edit: String, name: String, length: usize, width: Width },
 }
@@ -56,9 +64,27 @@ impl Hint for PlanError {
                 None if known.is_empty() => "no vectors were given to this run".into(),
                 None => format!("the vectors given are {}", known.join(", ")),
             },
+            PlanError::UnknownDictionary { name, known, .. } => match nearest(name, known.iter().map(String::as_str)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None if known.is_empty() => "no dictionaries were given to this run".into(),
+                None => format!("the dictionaries given are {}", known.join(", ")),
+            },
+            PlanError::DictionarySite { name, site, .. } => format!("write `{site}.sae({name}).F0`"),
+            PlanError::DictionaryWidth { .. } => "a dictionary belongs to the model that it was trained on".into(),
+            PlanError::FeatureMean { .. } => "say a number: `set 0`".into(),
             PlanError::VectorLength { .. } => "a vector belongs to the kind of site that it was made at".into(),
         })
     }
+}
+
+/// What a plan needs to know of a dictionary.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DictionaryShape {
+    /// Where its features are read and written, if it says.
+    pub site: Option<Site>,
+    pub features: usize,
+    /// The length of the vectors that it reads.
+    pub width: usize,
 }
 
 /// One slice that an edit writes and, for a `from`, the slice that it is copied from.
@@ -78,6 +104,9 @@ impl Edit {
             matches!(self.verb, Verb::Mean | Verb::Add(..) | Verb::Project(..) | Verb::Set(Value::Vector(_)));
         if on_patterns && needs_width {
             return Err(PlanError::Pattern { edit: self.to_string() });
+        }
+        if self.verb == Verb::Mean && self.target.place.dictionary().is_some() {
+            return Err(PlanError::FeatureMean { edit: self.to_string() });
         }
         let Some(source) = self.verb.source() else {
             return Ok(targets.into_iter().map(|target| Write { target, source: None }).collect());
@@ -120,6 +149,35 @@ impl Plan {
                 let width = write.target.width(spec);
                 if width != Width::Values(length) {
                     return Err(PlanError::VectorLength { edit: edit.to_string(), name: name.into(), length, width });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether every dictionary that the plan names is among those given, is of the site that it is named at, and has the features.
+    pub fn check_dictionaries(&self, spec: &Spec, known: &IndexMap<String, DictionaryShape>) -> Result<(), PlanError> {
+        for edit in &self.edits {
+            let sources = |write: Write| [Some(write.target), write.source];
+            for slice in edit.writes(spec)?.into_iter().flat_map(sources).flatten() {
+                let (Some(name), Some(units)) = (slice.dictionary.clone(), &slice.units) else { continue };
+                let edit = edit.to_string();
+                let Some(shape) = known.get(&name) else {
+                    return Err(PlanError::UnknownDictionary { edit, name, known: known.keys().cloned().collect() });
+                };
+                if let Some(site) = shape.site.filter(|site| *site != slice.site) {
+                    return Err(PlanError::DictionarySite { edit, name, site: site_name(site) });
+                }
+                if shape.width != spec.d_model {
+                    let width = Width::Values(spec.d_model);
+                    return Err(PlanError::DictionaryWidth { edit, name, length: shape.width, width });
+                }
+                if let Some(&number) = units.iter().find(|&&unit| unit >= shape.features) {
+                    let mut nearest = slice.clone();
+                    nearest.units = Some(vec![shape.features.saturating_sub(1)]);
+                    let missing =
+                        Missing { kind: "feature", number, count: shape.features, nearest: nearest.to_string() };
+                    return Err(PlanError::Missing { edit, missing });
                 }
             }
         }

@@ -25,6 +25,8 @@ pub enum RunError {
     NoPrompt { action: String, prompt: String, known: Vec<String> },
     #[error("`{action}`: `{site}` was not recorded")]
     NotRecorded { action: String, site: String },
+    #[error("`{action}`: features are not read here")]
+    NoFeatures { action: String },
     #[error("`{action}`: the source gives {source_count} positions for {target_count}")]
     PositionCount { action: String, target_count: usize, source_count: usize },
     #[error("`{action}`: the source was recorded at positions {first} to {last} and not at {position}")]
@@ -49,7 +51,7 @@ pub enum RunError {
 
 impl RunError {
     /// libtorch's message without the C++ backtrace.
-    pub(super) fn torch(error: TchError) -> RunError {
+    pub(crate) fn torch(error: TchError) -> RunError {
         let text = error.to_string();
         let message = text.split("Exception raised from").next().unwrap_or(&text);
         RunError::Torch(message.trim().trim_end_matches('.').to_string())
@@ -70,6 +72,7 @@ impl Hint for RunError {
             RunError::NotRecorded { .. } => {
                 Some("record the sites that `Plan::sources` lists before the edited run".into())
             }
+            RunError::NoFeatures { .. } => Some("read the site that the dictionary is of".into()),
             RunError::PositionCount { .. } => {
                 Some("name as many positions in the source as in the target, or one for all".into())
             }

@@ -23,6 +23,8 @@ mod cells;
 #[cfg(feature = "torch")]
 pub mod failure;
 #[cfg(feature = "torch")]
+pub mod features;
+#[cfg(feature = "torch")]
 pub mod record;
 #[cfg(feature = "torch")]
 pub mod run;

@@ -5,7 +5,9 @@
 //! edit     = address "=" verb
 //! address  = place [":" position]
 //! place    = "emb" | "final" | "L" numbers ["." part]
-//! part     = "in" | "mid" | "attn" | "mlp" | "H" numbers ["." ("q"|"k"|"v"|"z"|"pattern")] | "N" numbers [".pre"]
+//! part     = whole | "H" numbers ["." ("q"|"k"|"v"|"z"|"pattern")] | "N" numbers [".pre"]
+//!          | [whole "."] "sae" "(" dictionary ")" ".F" numbers
+//! whole    = "in" | "mid" | "attn" | "mlp"
 //! numbers  = "*" | span | "{" span {"," span} "}"
 //! span     = number [".." number]                 both ends included
 //! position = "all" | "prompt" | "gen" | index span | "{" index spans "}" | text in quotes | name
@@ -13,7 +15,7 @@
 //!          | "project" number "*" vector | "from" address ["@" prompt]
 //! ```
 
-use super::address::{Address, HeadPart, NeuronPart, Numbers, Part, Place, Position};
+use super::address::{Address, HeadPart, NeuronPart, Numbers, Part, Place, Position, Whole};
 use super::lexer::Cursor;
 pub use super::lexer::ParseError;
 use super::plan::{Edit, Plan, Source, Value, Verb};
@@ -172,7 +174,7 @@ impl<'a> Cursor<'a> {
         if self.starts_numbers('L') {
             self.at += 1;
             let layers = self.numbers("layer")?;
-            let part = if self.take(".") { self.part()? } else { Part::Out };
+            let part = if self.take(".") { self.part()? } else { Part::Whole(Whole::Out) };
             if self.peek() == Some('.') {
                 return Err(self.error_here("this site has no parts", Some("see `L5.H3.q` and `L5.N123.pre`".into())));
             }
@@ -213,15 +215,12 @@ impl<'a> Cursor<'a> {
         }
         let start = self.at;
         let word = self.word();
-        Ok(match word {
-            "in" => Part::In,
-            "mid" => Part::Mid,
-            "attn" => Part::Attention,
-            "mlp" => Part::Mlp,
-            "sae" => {
-                let hint = "neurons are written `L5.N123`".to_string();
-                return Err(self.error(start..self.at, "features of a dictionary are not available yet", Some(hint)));
-            }
+        let whole = match word {
+            "in" => Whole::In,
+            "mid" => Whole::Mid,
+            "attn" => Whole::Attention,
+            "mlp" => Whole::Mlp,
+            "sae" => return self.features(Whole::Out),
             _ => {
                 let all =
                     "the parts of a layer are `in`, `mid`, `attn`, `mlp`, `H0` and `N0`; the layer alone is its output";
@@ -239,7 +238,29 @@ impl<'a> Cursor<'a> {
                 };
                 return Err(self.error(start..self.at.max(start + 1), what, Some(hint)));
             }
-        })
+        };
+        if self.take(".sae") { self.features(whole) } else { Ok(Part::Whole(whole)) }
+    }
+
+    /// What follows `sae`.
+    fn features(&mut self, whole: Whole) -> Result<Part, ParseError> {
+        const EXAMPLE: &str = "features are written `L5.sae(name).F42`, with the name that the dictionary was given";
+        if !self.take("(") {
+            return Err(self.error_here("expected `(` and the name of a dictionary", Some(EXAMPLE.into())));
+        }
+        let dictionary = self.name_or_quoted("the name of a dictionary", EXAMPLE)?;
+        if !self.take(").") || !self.starts_numbers('F') {
+            return Err(self.error_here("expected `).F` and the number of a feature", Some(EXAMPLE.into())));
+        }
+        self.at += 1;
+        let start = self.at;
+        match self.numbers("feature")? {
+            Numbers::All => {
+                let hint = "for example `F42`, `F{3,8}` or `F0..15`".to_string();
+                Err(self.error(start..self.at, "features are named by their numbers", Some(hint)))
+            }
+            features => Ok(Part::Feature(whole, dictionary, features)),
+        }
     }
 
     fn head_part(&mut self) -> Result<HeadPart, ParseError> {

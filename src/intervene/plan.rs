@@ -2,7 +2,7 @@
 //!
 //! A plan prints as text, one edit a line, and `parse` reads it back to the same value. In JSON it is a list of such lines.
 
-use super::address::{Address, quoted};
+use super::address::{Address, name};
 use super::parse::{self, ParseError};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -58,6 +58,16 @@ impl Plan {
     /// The names of the vectors that a run must supply, each once.
     pub fn vectors(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self.edits.iter().filter_map(|edit| edit.verb.vector()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// The names of the dictionaries that a run must supply, each once.
+    pub fn dictionaries(&self) -> Vec<&str> {
+        let sources = self.edits.iter().filter_map(|edit| Some(edit.verb.source()?.address.place.dictionary()));
+        let targets = self.edits.iter().map(|edit| edit.target.place.dictionary());
+        let mut names: Vec<&str> = targets.chain(sources).flatten().collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -119,9 +129,9 @@ impl fmt::Display for Verb {
         match self {
             Verb::Zero | Verb::Mean => Ok(()),
             Verb::Set(Value::Number(number)) => write!(f, " {number}"),
-            Verb::Set(Value::Vector(name)) => write!(f, " {}", written(name)),
+            Verb::Set(Value::Vector(vector)) => write!(f, " {}", name(vector)),
             Verb::Scale(factor) => write!(f, " {factor}"),
-            Verb::Add(factor, name) | Verb::Project(factor, name) => write!(f, " {factor}*{}", written(name)),
+            Verb::Add(factor, vector) | Verb::Project(factor, vector) => write!(f, " {factor}*{}", name(vector)),
             Verb::From(source) => write!(f, " {source}"),
         }
     }
@@ -130,16 +140,7 @@ impl fmt::Display for Verb {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.address)?;
-        self.prompt.as_ref().map_or(Ok(()), |prompt| write!(f, "@{}", written(prompt)))
-    }
-}
-
-/// A name, in quotes if it is not a word.
-fn written(name: &str) -> String {
-    let first = name.starts_with(|c: char| c.is_alphabetic() || c == '_');
-    match first && name.chars().all(|c| c.is_alphanumeric() || c == '_') {
-        true => name.into(),
-        false => quoted(name),
+        self.prompt.as_ref().map_or(Ok(()), |prompt| write!(f, "@{}", name(prompt)))
     }
 }
 

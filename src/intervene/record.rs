@@ -129,6 +129,9 @@ impl Recording {
         let end = prompts.first().map_or(0, |prompt| prompt.tokens);
         let (mut probed, mut receipt) = (Vec::new(), Receipt::default());
         for slice in address.place.slices(spec).map_err(missing)? {
+            if slice.dictionary.is_some() {
+                return Err(RunError::NoFeatures { action });
+            }
             let Some(value) = self.values.get(&slice.site) else {
                 return Err(RunError::NotRecorded { action, site: slice.to_string() });
             };

@@ -6,20 +6,23 @@
 
 use super::action::{Action, Copy, Target, checked_vector, shaped_mean};
 use super::address::{Numbers, Position};
-use super::cells::{Cells, gather, put, resolve_rows, row_of, window};
-use super::check::Write;
+use super::cells::{Cells, resolve_rows, row_of, window};
+use super::check::{DictionaryShape, Write};
 use super::failure::{Announced, RunError};
+use super::features::{self, read};
 use super::plan::{Edit, Plan, Value, Verb};
 use super::position::{PositionSet, Prompt};
 use super::receipt::{Receipt, Touched};
 use super::record::{Keep, Record, Recording};
 use super::slice::{SiteSlice, site_name};
+use crate::dictionary::Dictionary;
 use crate::model::site::Site;
 use crate::model::spec::Spec;
 use crate::model::tap::Tap;
 use indexmap::IndexMap;
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::rc::Rc;
 use tch::{Kind, Tensor};
 
 /// What the names in a plan stand for.
@@ -28,8 +31,25 @@ pub struct Supplies {
     pub vectors: IndexMap<String, Tensor>, // each [width]
     /// By site, shaped as [`Site::shape`] says, with positions before it for a mean at each position.
     pub means: IndexMap<Site, Tensor>,
+    /// By the names that features are written with.
+    pub dictionaries: IndexMap<String, Rc<Dictionary>>,
     /// The prompts that `@name` refers to.
     pub donors: IndexMap<String, Donor>,
+}
+
+impl Supplies {
+    fn dictionary(&self, slice: &SiteSlice) -> Option<Rc<Dictionary>> {
+        self.dictionaries.get(slice.dictionary.as_ref()?).cloned()
+    }
+
+    fn shapes(&self, spec: &Spec) -> IndexMap<String, DictionaryShape> {
+        let shape = |dictionary: &Dictionary| DictionaryShape {
+            site: features::site(dictionary, spec),
+            features: dictionary.features(),
+            width: dictionary.width(),
+        };
+        self.dictionaries.iter().map(|(name, dictionary)| (name.clone(), shape(dictionary))).collect()
+    }
 }
 
 /// Another prompt (or a batch as long as the target's), recorded to its last token.
@@ -53,6 +73,8 @@ pub struct PlanTap {
 struct Step {
     edit: String,
     slice: SiteSlice,
+    /// Of its features, if it has any.
+    dictionary: Option<Rc<Dictionary>>,
     rows: Vec<PositionSet>,
     action: Action,
     /// The positions of each pass that announced the site.
@@ -76,6 +98,7 @@ impl PlanTap {
         plan.validate(spec)?;
         let lengths = supplies.vectors.iter().map(|(name, vector)| (name.clone(), vector.numel())).collect();
         plan.check_vectors(spec, &lengths)?;
+        plan.check_dictionaries(spec, &supplies.shapes(spec))?;
         let mut steps = Vec::new();
         for edit in &plan.edits {
             let text = edit.to_string();
@@ -85,6 +108,7 @@ impl PlanTap {
                 let action = action(edit, &write, spec, prompts, supplies, unedited)?;
                 steps.push(Step {
                     edit: text.clone(),
+                    dictionary: supplies.dictionary(&write.target),
                     slice: write.target,
                     rows: rows.clone(),
                     action,
@@ -148,13 +172,14 @@ impl Step {
         if cells.is_empty() {
             return Ok(value.shallow_clone());
         }
-        let old = gather(value, &self.slice, &inside)?; // [cell, vector, width]
+        let dictionary = self.dictionary.as_deref();
+        let old = read(value, &self.slice, &inside, dictionary)?; // [cell, vector, width]
         let target = Target { edit: &self.edit, slice: &self.slice, batch, cells: &cells };
         let new = self.action.apply(&old, &target)?; // [cell, vector, width]
         self.positions.extend(cells.iter().map(|&(_, _, position)| position));
         self.values += old.numel();
         self.changes.push(change(&old, &new));
-        put(value, &self.slice, &inside, &new)
+        features::write(value, &self.slice, &inside, [&old, &new], dictionary)
     }
 
     fn finish(self, announced: &Announced) -> Result<Touched, RunError> {
@@ -254,7 +279,8 @@ fn action(
             let position = source.address.position.as_ref().or(edit.target.position.as_ref()).unwrap_or(&Position::All);
             let rows = resolve_rows(&edit.to_string(), source_prompts, position)?;
             let end = source_prompts.first().map_or(0, |prompt| prompt.tokens);
-            Action::Copy(Copy { slice, value: value.shallow_clone(), end, rows })
+            let dictionary = supplies.dictionary(&slice);
+            Action::Copy(Copy { slice, dictionary, value: value.shallow_clone(), end, rows })
         }
     })
 }

@@ -1,16 +1,22 @@
 //! One site of one model, or some heads or neurons of it: what an address becomes once the model is known.
 
-use super::address::{HeadPart, NeuronPart, Numbers, Part, Place};
+use super::address::{HeadPart, NeuronPart, Numbers, Part, Place, Whole, name as written};
 use crate::model::site::Site;
 use crate::model::spec::{Branch, Layer, Spec};
 use std::fmt;
 
-/// A site and, where it has heads or neurons, which of them.
+/// Features of a dictionary, at most. What a dictionary has is known where it is given ([`super::check`]); this keeps a range
+/// that is written by mistake from being written out.
+const MOST_FEATURES: usize = 1 << 24;
+
+/// A site and, where it has heads, neurons or features, which of them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SiteSlice {
     pub site: Site,
-    /// Heads or neurons in the order written; `None` is the whole of a site that has neither.
+    /// Heads, neurons or features in the order written; `None` is the whole of a site that has none of them.
     pub units: Option<Vec<usize>>,
+    /// The dictionary that units are features of.
+    pub dictionary: Option<String>,
 }
 
 /// What one vector written to a slice looks like.
@@ -38,13 +44,20 @@ pub struct Missing {
     pub kind: &'static str,
     pub number: usize,
     pub count: usize,
-    pub nearest: Place,
+    /// As edits write it.
+    pub nearest: String,
 }
 
 impl SiteSlice {
-    /// Several neurons are one vector; several heads are several vectors.
+    /// The whole of a site.
+    pub fn whole(site: Site) -> SiteSlice {
+        SiteSlice { site, units: None, dictionary: None }
+    }
+
+    /// Several neurons or features are one vector; several heads are several vectors.
     pub fn vectors(&self) -> usize {
         match (self.site, &self.units) {
+            _ if self.dictionary.is_some() => 1,
             (Site::MlpPre(_) | Site::MlpPost(_), _) | (_, None) => 1,
             (_, Some(units)) => units.len(),
         }
@@ -54,7 +67,8 @@ impl SiteSlice {
     pub fn width(&self, spec: &Spec) -> Width {
         match (self.site, &self.units) {
             (Site::Pattern(_), _) => Width::Keys,
-            (Site::MlpPre(_) | Site::MlpPost(_), Some(neurons)) => Width::Values(neurons.len()),
+            (Site::MlpPre(_) | Site::MlpPost(_), Some(units)) => Width::Values(units.len()),
+            (_, Some(units)) if self.dictionary.is_some() => Width::Values(units.len()),
             _ => Width::Values(self.site.shape(spec).last().copied().unwrap_or(0)),
         }
     }
@@ -65,17 +79,19 @@ impl Place {
     pub fn slices(&self, spec: &Spec) -> Result<Vec<SiteSlice>, Missing> {
         let Place::Layers(layers, part) = self else {
             let site = if *self == Place::Embedding { Site::TokenEmbedding } else { Site::FinalIn };
-            return Ok(vec![SiteSlice { site, units: None }]);
+            return Ok(vec![SiteSlice::whole(site)]);
         };
         let (units, count, kind) = match part {
             Part::Head(heads, HeadPart::Key | HeadPart::Value) => (Some(heads), spec.kv_heads, "KV head"),
             Part::Head(heads, _) => (Some(heads), spec.heads, "head"),
             Part::Neuron(neurons, _) => (Some(neurons), spec.d_mlp, "neuron"),
+            Part::Feature(_, _, features) => (Some(features), MOST_FEATURES, "feature"),
             _ => (None, 0, ""),
         };
         let with_units = |part: &Part, units: Numbers| match part {
             Part::Head(_, head) => Part::Head(units, *head),
             Part::Neuron(_, neuron) => Part::Neuron(units, *neuron),
+            Part::Feature(whole, dictionary, _) => Part::Feature(*whole, dictionary.clone(), units),
             other => other.clone(),
         };
         let layers = layers.expand(spec.layers).map_err(|number| {
@@ -85,7 +101,7 @@ impl Place {
                 }
                 _ => part.clone(),
             };
-            let nearest = Place::Layers(Numbers::one(spec.layers.saturating_sub(1)), part);
+            let nearest = Place::Layers(Numbers::one(spec.layers.saturating_sub(1)), part).to_string();
             Missing { kind: "layer", number, count: spec.layers, nearest }
         })?;
         let units = match units.map(|units| units.expand(count)) {
@@ -93,22 +109,28 @@ impl Place {
             Some(Ok(units)) => Some(units),
             Some(Err(number)) => {
                 let part = with_units(part, Numbers::one(count.saturating_sub(1)));
-                let nearest = Place::Layers(Numbers::compact(&layers), part);
+                let nearest = Place::Layers(Numbers::compact(&layers), part).to_string();
                 return Err(Missing { kind, number, count, nearest });
             }
         };
-        Ok(layers.into_iter().map(|layer| SiteSlice { site: part.site(Layer(layer)), units: units.clone() }).collect())
+        let slice = |layer| {
+            let (site, dictionary) = (part.site(Layer(layer)), self.dictionary().map(str::to_owned));
+            SiteSlice { site, units: units.clone(), dictionary }
+        };
+        Ok(layers.into_iter().map(slice).collect())
     }
 }
 
 impl Part {
     pub fn site(&self, layer: Layer) -> Site {
         match self {
-            Part::Out => Site::BlockOut(layer),
-            Part::In => Site::BlockIn(layer),
-            Part::Mid => Site::Mid(layer),
-            Part::Attention => Site::AttentionOut(layer),
-            Part::Mlp => Site::MlpOut(layer),
+            Part::Whole(whole) | Part::Feature(whole, ..) => match whole {
+                Whole::Out => Site::BlockOut(layer),
+                Whole::In => Site::BlockIn(layer),
+                Whole::Mid => Site::Mid(layer),
+                Whole::Attention => Site::AttentionOut(layer),
+                Whole::Mlp => Site::MlpOut(layer),
+            },
             Part::Head(_, HeadPart::Out) => Site::HeadOut(layer),
             Part::Head(_, HeadPart::Query) => Site::Projection(layer, Branch::Query),
             Part::Head(_, HeadPart::Key) => Site::Projection(layer, Branch::Key),
@@ -129,7 +151,9 @@ pub fn site_name(site: Site) -> String {
 impl fmt::Display for SiteSlice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = self.units.as_ref().map(|units| Numbers::compact(units).to_string());
-        f.write_str(&name(self.site, units.as_deref().unwrap_or("*")))
+        let units = units.as_deref().unwrap_or("*");
+        f.write_str(&name(self.site, units))?;
+        self.dictionary.as_ref().map_or(Ok(()), |dictionary| write!(f, ".sae({}).F{units}", written(dictionary)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The grammar, what it refuses and why, and what a plan means for a model of three layers.
 
 use super::address::*;
+use super::check::DictionaryShape;
 use super::parse;
 use super::plan::*;
 use super::position::{PositionSet, Prompt};
@@ -65,6 +66,8 @@ fn every_site_position_and_verb_reads_and_prints() {
         "L{0,3..5}.H{3,0}.z",
         "L*.N*",
         "L0.N7..9.pre",
+        "L5.sae(g).F42",
+        "L5.mlp.sae(\"a b\").F{3,8..9}",
     ] {
         same(&format!("{site} = zero"));
         same(&format!("emb = from {site}"));
@@ -101,8 +104,10 @@ fn edits_mean_what_they_say() {
     let heads = Numbers::Spans(vec![span(0, 0), span(3, 3)]);
     assert_eq!(edit.target.place, Place::Layers(Numbers::Spans(vec![span(4, 6)]), Part::Head(heads, HeadPart::Query)));
     assert_eq!(edit.target.position, Some(Position::last()));
-    let address =
-        Address { place: Place::Layers(Numbers::one(5), Part::Out), position: Some(Position::Name("S2".into())) };
+    let address = Address {
+        place: Place::Layers(Numbers::one(5), Part::Whole(Whole::Out)),
+        position: Some(Position::Name("S2".into())),
+    };
     assert_eq!(edit.verb, Verb::From(Source { address, prompt: Some("other prompt".into()) }));
     assert_eq!(same("L1 = add -2*v").verb, Verb::Add(-2.0, "v".into()));
     assert_eq!(parse::address("L3.N4.pre:all").map(|address| address.to_string()).as_deref(), Ok("L3.N4.pre:all"));
@@ -137,10 +142,18 @@ fn errors_point_and_advise() {
         "a neuron has no part `post`\n  L5.N3.post = zero\n        ^^^^",
         "`.pre` is the neuron before its non-linearity; without it, after",
     );
+    let features = "features are written `L5.sae(name).F42`, with the name that the dictionary was given";
+    refused("L5.sae = zero", "expected `(` and the name of a dictionary\n  L5.sae = zero\n        ^", features);
+    refused("L5.sae() = zero", "expected the name of a dictionary\n  L5.sae() = zero\n         ^", features);
     refused(
-        "L5.sae(g).F42 = set 12",
-        "features of a dictionary are not available yet\n  L5.sae(g).F42 = set 12\n     ^^^",
-        "neurons are written `L5.N123`",
+        "L5.sae(g).42 = zero",
+        "expected `).F` and the number of a feature\n  L5.sae(g).42 = zero\n            ^^",
+        features,
+    );
+    refused(
+        "L5.sae(g).F* = zero",
+        "features are named by their numbers\n  L5.sae(g).F* = zero\n             ^",
+        "for example `F42`, `F{3,8}` or `F0..15`",
     );
     refused("L5 = sclae 2", "`sclae` is not a verb\n  L5 = sclae 2\n       ^^^^^", "did you mean `scale`?");
     refused("L5 = patch L4", "`patch` is not a verb\n  L5 = patch L4\n       ^^^^^", "did you mean `from`?");
@@ -258,6 +271,53 @@ fn vectors_must_be_given_and_fit() {
     assert_eq!(error.hint().as_deref(), Some("did you mean `refusal`?"));
     let error = check("L1 = add 4*key").expect_err("length");
     assert_eq!(error.to_string(), "`L1 = add 4*key`: the vector `key` has length 4 and the site takes 16 values");
+}
+
+#[test]
+fn dictionaries_must_be_given_and_fit() {
+    let shape = |site, width| DictionaryShape { site, features: 32, width };
+    let known: IndexMap<String, DictionaryShape> = [
+        ("g".to_string(), shape(Some(Site::BlockOut(Layer(1))), 16)),
+        ("anywhere".to_string(), shape(None, 16)),
+        ("wide".to_string(), shape(None, 17)),
+    ]
+    .into();
+    let check = |text: &str| {
+        let found = parse::plan(text).expect(text).check_dictionaries(&spec(), &known);
+        found.map_err(|error| (error.to_string(), error.hint().unwrap_or_default()))
+    };
+    for fine in ["L1.sae(g).F{31,0} = set 3", "L0.mlp.sae(anywhere).F0 = from L1.sae(g).F3", "L1 = zero"] {
+        assert_eq!(check(fine), Ok(()));
+    }
+    let refused = |text: &str, message: &str, hint: &str| {
+        assert_eq!(check(text), Err((format!("`{text}`: {message}"), hint.to_string())));
+    };
+    let given = "the dictionaries given are g, anywhere, wide";
+    refused("L1.sae(other).F0 = zero", "there is no dictionary `other`", given);
+    refused("L2.sae(g).F0 = zero", "the dictionary `g` is of `L1`", "write `L1.sae(g).F0`");
+    refused("L0.N0 = from L1.mlp.sae(g).F0", "the dictionary `g` is of `L1`", "write `L1.sae(g).F0`");
+    refused(
+        "L1.sae(g).F0..32 = zero",
+        "the model has no feature 32, its features are 0 to 31",
+        "the nearest site is `L1.sae(g).F31`",
+    );
+    refused(
+        "L1.sae(wide).F0 = zero",
+        "the dictionary `wide` reads vectors of length 17 and the site has 16 values",
+        "a dictionary belongs to the model that it was trained on",
+    );
+    let plan = parse::plan("L1.sae(g).F0 = from L0.sae(anywhere).F1; L2.sae(g).F4 = zero").expect("a plan");
+    assert_eq!(plan.dictionaries(), ["anywhere", "g"]);
+    invalid(
+        "L9.sae(g).F0 = zero",
+        "`L9.sae(g).F0 = zero`: the model has no layer 9, its layers are 0 to 2",
+        "the nearest site is `L2.sae(g).F0`",
+    );
+    invalid(
+        "L1.sae(g).F0 = mean",
+        "`L1.sae(g).F0 = mean`: features have no mean of their own",
+        "say a number: `set 0`",
+    );
 }
 
 #[test]
@@ -394,8 +454,11 @@ fn part() -> impl Strategy<Value = Part> {
     use HeadPart::*;
     let head = prop::sample::select(vec![Out, Query, Key, Value, Z, Pattern]);
     let neuron = prop::sample::select(vec![NeuronPart::Post, NeuronPart::Pre]);
+    let whole = prop::sample::select(vec![Whole::Out, Whole::In, Whole::Mid, Whole::Attention, Whole::Mlp]);
+    let named = numbers().prop_filter("by their numbers", |numbers| *numbers != Numbers::All);
     prop_oneof![
-        prop::sample::select(vec![Part::Out, Part::In, Part::Mid, Part::Attention, Part::Mlp]),
+        whole.clone().prop_map(Part::Whole),
+        (whole, ".{1,5}", named).prop_map(|(whole, dictionary, features)| Part::Feature(whole, dictionary, features)),
         (numbers(), head).prop_map(|(heads, part)| Part::Head(heads, part)),
         (numbers(), neuron).prop_map(|(neurons, part)| Part::Neuron(neurons, part)),
     ]
