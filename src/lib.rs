@@ -37,6 +37,8 @@ pub mod discover;
 pub mod error;
 #[cfg(feature = "torch")]
 pub mod eval;
+#[cfg(feature = "torch")]
+pub mod features;
 pub mod graph;
 pub mod identity;
 #[cfg(feature = "torch")]

@@ -3,8 +3,9 @@
 use super::Ended;
 use super::constants;
 use super::evaluate::LEVEL;
+use super::features;
 use super::long_run::{Checkpoint, LongRun};
-use super::options::{Scoring, Subject, level_parser};
+use super::options::{Scoring, Subject};
 use super::pictures;
 use super::progress::Progress;
 use super::record::run_record;
@@ -37,9 +38,12 @@ pub struct Discover {
     /// Find the smallest circuit that is this faithful (default: 0.9)
     #[arg(long, value_name = "F", conflicts_with_all = ["edges", "threshold"])]
     faithfulness: Option<f64>,
-    /// What the circuit is chosen by: edges, or nodes with all edges between them
-    #[arg(long, default_value = "edge", value_parser = level_parser())]
-    level: Level,
+    /// What the circuit is chosen by: edges, nodes with all edges between them, or the features of dictionaries (--sae)
+    #[arg(long, default_value = "edge", value_enum)]
+    level: LevelArgument,
+    /// A dictionary whose features are the nodes, with --level feature; several make a circuit across layers
+    #[arg(long, value_name = "[NAME=]FILE")]
+    sae: Vec<String>,
     /// Take this many edges instead (nodes beside the input, with --level node)
     #[arg(long, value_name = "N", conflicts_with = "threshold")]
     edges: Option<usize>,
@@ -63,6 +67,14 @@ pub struct Discover {
     out: Option<PathBuf>,
 }
 
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq)]
+pub enum LevelArgument {
+    Edge,
+    Node,
+    Neuron,
+    Feature,
+}
+
 #[derive(clap::ValueEnum, Clone, Copy)]
 pub enum RankArgument {
     /// By |score|
@@ -74,17 +86,26 @@ pub enum RankArgument {
 }
 
 impl Discover {
+    /// The level of the graph. Features have none; they are sought by [`features`].
+    fn level(&self) -> Level {
+        match self.level {
+            LevelArgument::Edge | LevelArgument::Feature => Level::Edge,
+            LevelArgument::Node => Level::Node,
+            LevelArgument::Neuron => Level::Neuron,
+        }
+    }
+
     /// What ends the selection; a search that decides for itself which edges stay leaves nothing to select.
     fn goal(&self, method: &Method) -> anyhow::Result<Goal> {
         let usage = |message: String, hint: &str| Usage { message, hint: hint.to_owned() };
-        if self.level == Level::Neuron {
+        if self.level() == Level::Neuron {
             return Err(usage(
                 "circuits are chosen by edges or by nodes".into(),
                 "`penjing score --level neuron` scores neurons",
             )
             .into());
         }
-        if self.level == Level::Node && matches!(self.rank, RankArgument::Greedy) {
+        if self.level() == Level::Node && matches!(self.rank, RankArgument::Greedy) {
             let message = "--rank greedy follows edges, so it ranks no nodes".to_owned();
             return Err(usage(message, "take --rank absolute or signed").into());
         }
@@ -140,7 +161,7 @@ impl Discover {
                 options.insert("margin_standard_errors".into(), json!(MARGIN));
                 "faithfulness"
             }
-            Goal::Size(size) if self.level == Level::Edge => {
+            Goal::Size(size) if self.level() == Level::Edge => {
                 options.insert("edges".into(), json!(size));
                 "edges"
             }
@@ -157,8 +178,8 @@ impl Discover {
                 "threshold"
             }
         };
-        if self.level != Level::Edge {
-            options.insert(LEVEL.into(), json!(self.level.name()));
+        if self.level() != Level::Edge {
+            options.insert(LEVEL.into(), json!(self.level().name()));
         }
         options.insert("rank".into(), json!(self.ranking(method).name()));
         options.insert("refine".into(), json!(!self.no_refine));
@@ -208,7 +229,7 @@ fn find(command: &Discover) -> anyhow::Result<Found> {
     let start = Instant::now();
     let method = command.scoring.method(subject.seed)?;
     let goal = command.goal(&method)?;
-    method.check_level(command.level, subject.ablation).map_err(penjing::Error::from)?;
+    method.check_level(command.level(), subject.ablation).map_err(penjing::Error::from)?;
     let work = Work::load(subject, &command.resources)?;
     let Work { task, loaded, graph, .. } = &work;
     let size = match goal {
@@ -217,7 +238,7 @@ fn find(command: &Discover) -> anyhow::Result<Found> {
         Goal::Threshold(_) | Goal::Faithfulness(_) => None,
     };
     if let Some(size) = size {
-        parts::check_size(command.level, graph, size).map_err(penjing::Error::from)?;
+        parts::check_size(command.level(), graph, size).map_err(penjing::Error::from)?;
     }
     let out = command.out.clone().unwrap_or_else(|| subject.default_out(&task.name, &loaded.id));
     make_folder(&out)?;
@@ -227,18 +248,18 @@ fn find(command: &Discover) -> anyhow::Result<Found> {
     let fresh_pairs = work.pairs(Split::Test, command.evidence_pairs, subject.seed, corruption)?;
     let mut provenance = work.provenance(subject, &method, &scoring_pairs);
     let depends_on = work.identity(&provenance, &command.scoring, &scoring_pairs, false)?;
-    let depends_on = depends_on.with("level", &command.level.name().into());
+    let depends_on = depends_on.with("level", &command.level().name().into());
     let mut checkpoint = Checkpoint::new(&out, None, depends_on, &command.long_run);
     let constants = constants::of_run(
         &work,
         subject.ablation,
-        command.level,
+        command.level(),
         &scoring_pairs,
         (&out, &command.long_run),
         &mut checkpoint,
     )?;
     let constants = constants.as_ref();
-    let level = command.level;
+    let level = command.level();
     let problem = Problem { level, batch_size: command.scoring.batch, ..work.problem(&scoring_pairs.pairs, constants) };
     let (state, scoring_seconds) = work.score(&problem, &method, &checkpoint)?;
     let scores = state.scores(&problem).map_err(penjing::Error::from)?;
@@ -315,7 +336,36 @@ fn find(command: &Discover) -> anyhow::Result<Found> {
     Ok(Found { circuit, out, seconds, missed })
 }
 
+/// A circuit of features.
+fn find_features(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
+    if command.threshold.is_some() {
+        let message = "--threshold chooses no features".to_owned();
+        return Err(
+            Usage { message, hint: "say how many with --edges, or how faithful with --faithfulness".into() }.into()
+        );
+    }
+    let question = features::Question {
+        subject: &command.subject,
+        scoring: &command.scoring,
+        resources: &command.resources,
+        dictionaries: &command.sae,
+        size: command.edges,
+        faithfulness: command.faithfulness.unwrap_or(0.9),
+        evidence_pairs: command.evidence_pairs,
+        random_circuits: command.random_circuits,
+        out: command.out.as_deref(),
+    };
+    features::run(&question, as_json)
+}
+
 pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
+    if command.level == LevelArgument::Feature {
+        return find_features(command, as_json);
+    }
+    if !command.sae.is_empty() {
+        let message = "--sae gives nodes to circuits of features alone".to_owned();
+        return Err(Usage { message, hint: "say --level feature".into() }.into());
+    }
     let Found { circuit, out, seconds, missed } = find(command)?;
     let Some(report) = &circuit.report else { return Ok(Ended::Done) };
     if as_json {

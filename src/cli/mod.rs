@@ -15,6 +15,8 @@ mod doctor;
 #[cfg(feature = "torch")]
 mod evaluate;
 #[cfg(feature = "torch")]
+mod features;
+#[cfg(feature = "torch")]
 mod hub;
 #[cfg(feature = "torch")]
 mod inside;

@@ -13,7 +13,7 @@ use crate::circuit::select::{self, Rank, SelectError};
 use crate::error::Hint;
 use crate::eval::Bench;
 use crate::eval::bench::mean;
-use crate::eval::bootstrap::faithfulness;
+use crate::eval::bootstrap::faithfulness_with_error;
 use crate::graph::scores::Scores;
 use crate::graph::{Graph, Level};
 use parts::Parts;
@@ -179,21 +179,7 @@ impl<'a> Judge<'a> {
 
     /// Whether the circuit's faithfulness lies [`MARGIN`] standard errors above the target.
     pub fn accepts(&self, circuit: &EdgeMask) -> bool {
-        let [value, error] = self.faithfulness(&self.bench.circuit(circuit).metric);
+        let [value, error] = faithfulness_with_error(&self.bench.circuit(circuit).metric, &self.ablated, &self.model);
         value - MARGIN * error >= self.target
-    }
-
-    /// Normalised faithfulness and its standard error over pairs, by the delta method for a ratio of means.
-    fn faithfulness(&self, circuit: &[f64]) -> [f64; 2] {
-        let ratio = faithfulness(mean(circuit), mean(&self.ablated), mean(&self.model));
-        let pairs = circuit.len() as f64;
-        let change = mean(&self.model) - mean(&self.ablated);
-        let squares: f64 = circuit
-            .iter()
-            .zip(&self.ablated)
-            .zip(&self.model)
-            .map(|((circuit, ablated), model)| ((circuit - ablated) - ratio * (model - ablated)).powi(2))
-            .sum();
-        [ratio, (squares / (pairs * (pairs - 1.0).max(1.0))).sqrt() / change.abs()]
     }
 }

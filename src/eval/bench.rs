@@ -58,7 +58,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    fn of(pairs: usize) -> Outcome {
+    pub(crate) fn of(pairs: usize) -> Outcome {
         let zeros = vec![0.0; pairs];
         Outcome { metric: zeros.clone(), accuracy: zeros.clone(), kl: zeros }
     }
@@ -68,7 +68,7 @@ impl Outcome {
     }
 
     /// Puts the numbers of a batch where its pairs stand in the data set.
-    fn fill(&mut self, batch: &Batch, measured: &Outcome) {
+    pub(crate) fn fill(&mut self, batch: &Batch, measured: &Outcome) {
         for (values, numbers) in [
             (&mut self.metric, &measured.metric),
             (&mut self.accuracy, &measured.accuracy),
@@ -222,7 +222,7 @@ impl<'a> Bench<'a> {
 }
 
 /// The numbers of every row of a batch, from its logits and the clean log-probabilities, both `[batch, vocab]`.
-fn measure(kind: MetricKind, logits: &Tensor, batch: &Batch, reference: &Tensor) -> Outcome {
+pub(crate) fn measure(kind: MetricKind, logits: &Tensor, batch: &Batch, reference: &Tensor) -> Outcome {
     let numbers = |tensor: Tensor| {
         let mut flat = vec![0f64; batch.len()];
         tensor.to_kind(Kind::Double).contiguous().copy_data(&mut flat, batch.len());

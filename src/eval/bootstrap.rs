@@ -3,6 +3,7 @@
 //! Method: percentile bootstrap (Efron and Tibshirani, 1993, chapter 13): resample pairs with replacement, recompute the
 //! ratio, take the 2.5 % and 97.5 % quantiles. Pairs are resampled whole, so the three runs of a pair stay together.
 
+use super::bench::mean;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -12,6 +13,20 @@ pub const RESAMPLES: usize = 2000;
 /// Normalised faithfulness, a ratio of means: (m(C) − m(∅)) / (m(M) − m(∅)).
 pub fn faithfulness(circuit: f64, ablated: f64, model: f64) -> f64 {
     (circuit - ablated) / (model - ablated)
+}
+
+/// [`faithfulness`] and its standard error over pairs, from each pair's metric in the three runs (equal lengths): the delta
+/// method for a ratio of means.
+pub fn faithfulness_with_error(circuit: &[f64], ablated: &[f64], model: &[f64]) -> [f64; 2] {
+    let ratio = faithfulness(mean(circuit), mean(ablated), mean(model));
+    let pairs = circuit.len() as f64;
+    let squares: f64 = circuit
+        .iter()
+        .zip(ablated)
+        .zip(model)
+        .map(|((circuit, ablated), model)| ((circuit - ablated) - ratio * (model - ablated)).powi(2))
+        .sum();
+    [ratio, (squares / (pairs * (pairs - 1.0).max(1.0))).sqrt() / (mean(model) - mean(ablated)).abs()]
 }
 
 /// The 95 % interval of [`faithfulness`] over pairs, from each pair's metric in the three runs (equal lengths).

@@ -17,6 +17,15 @@ pub mod words;
 use crate::model::Model;
 use tch::Tensor;
 
+/// For every token the change of its logit, `[vocab_out]`, where the residual stream goes from the second row of `[2, d_model]` to the
+/// first, through the final norm and the unembedding alone, halved. Of a direction, with its opposite as the second row, only
+/// the order means something: the scale of the stream that it is added to is left out.
+pub fn said(model: &Model, rows: &Tensor) -> Tensor {
+    let _no_grad = tch::no_grad_guard();
+    let logits = model.weights.unembedding.apply(&model.weights.final_norm.apply(rows)); // [2, vocab_out]
+    (logits.get(0) - logits.get(1)) / 2.0
+}
+
 /// The tokens of one prompt as a batch of one, on the model's device: `[1, pos]`.
 pub fn row(model: &Model, tokens: &[u32]) -> Tensor {
     let ids: Vec<i64> = tokens.iter().map(|&token| i64::from(token)).collect();

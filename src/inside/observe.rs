@@ -9,7 +9,7 @@
 //! Cost: one forward of the text. Memory: its tokens, and for each neuron `top` examples twice and `sample` numbers.
 
 use super::corpus::Corpus;
-use super::row;
+use super::{row, said};
 use crate::model::site::Site;
 use crate::model::spec::Layer;
 use crate::model::tap::Tap;
@@ -257,9 +257,7 @@ pub fn written(model: &Model, layer: usize, neuron: usize) -> Option<Tensor> {
     let _no_grad = tch::no_grad_guard();
     let mlp = model.weights.blocks.get(layer)?.mlp.as_ref()?;
     let row = mlp.output.weight.get(neuron as i64).to_kind(model.kind()); // [d_model]
-    let rows = mlp.after.apply(&Tensor::stack(&[&row, &-&row], 0)); // [2, d_model]
-    let logits = model.weights.unembedding.apply(&model.weights.final_norm.apply(&rows)); // [2, vocab_out]
-    Some((logits.get(0) - logits.get(1)) / 2.0)
+    Some(said(model, &mlp.after.apply(&Tensor::stack(&[&row, &-&row], 0))))
 }
 
 /// The values of one neuron over a window: `[window]`.

@@ -7,6 +7,7 @@
 pub mod attention;
 pub mod chart;
 pub mod dot;
+pub mod features;
 pub mod figure;
 pub mod fit;
 pub mod graphml;
