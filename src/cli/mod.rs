@@ -46,6 +46,8 @@ mod progress;
 mod record;
 mod render;
 #[cfg(feature = "torch")]
+mod repair;
+#[cfg(feature = "torch")]
 mod resources;
 #[cfg(feature = "torch")]
 mod run;
@@ -61,6 +63,8 @@ mod signals;
 mod sweep;
 mod task;
 mod term;
+#[cfg(feature = "torch")]
+mod texts;
 #[cfg(feature = "torch")]
 mod vector;
 #[cfg(feature = "torch")]
@@ -120,6 +124,9 @@ enum Command {
     /// Exchange values between clean and corrupt runs, place by place, and draw the effects
     #[cfg(feature = "torch")]
     Patch(patch::Patch),
+    /// What a component's ablation costs directly, and who makes up for it
+    #[cfg(feature = "torch")]
+    Repair(repair::RepairCommand),
     /// Draw circuit files, and write them for other tools
     Render(render::Render),
     /// Compare circuits: of one model edge by edge, across models by what their nodes do
@@ -211,6 +218,8 @@ fn run(Arguments { json, command }: Arguments) -> anyhow::Result<Ended> {
         Command::Vector { command } => vector::run(&command, json),
         #[cfg(feature = "torch")]
         Command::Patch(command) => patch::run(&command, json),
+        #[cfg(feature = "torch")]
+        Command::Repair(command) => repair::run(&command, json),
         Command::Render(command) => render::run(&command, json),
         Command::Compare(command) => compare::run(&command, json),
         Command::Task { command } => task::run(command, json, &model_tokenizer),

@@ -4,9 +4,9 @@ use super::Ended;
 use super::inside::{Edits, OnPrompt};
 use super::progress::Progress;
 use super::term::{Usage, make_folder, print, print_json, write};
+use super::texts;
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
-use penjing::error::FileError;
 use penjing::inside::doses::{self, Curve, Dose};
 use penjing::inside::vectors::Encoded;
 use penjing::inside::words;
@@ -114,9 +114,8 @@ pub fn run(command: &Sweep, as_json: bool) -> anyhow::Result<Ended> {
     }
     let mut prompts: Vec<Encoded> = vec![(ready.tokens.clone(), ready.prompt.clone())];
     if let Some(path) = &command.prompts {
-        let text = std::fs::read_to_string(path).map_err(FileError::reading(path)).map_err(penjing::Error::from)?;
-        for line in text.lines().filter(|line| !line.trim().is_empty()) {
-            prompts.push(command.on.encode(&line.replace("\\n", "\n"), &ready.loaded, 0)?);
+        for prompt in texts::prompts(path)? {
+            prompts.push(command.on.encode(&prompt, &ready.loaded, 0)?);
         }
     }
     if let Some(out) = &command.out {

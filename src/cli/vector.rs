@@ -5,15 +5,14 @@ use super::options::BosArgument;
 use super::progress::Progress;
 use super::resources::Resources;
 use super::term::{Usage, print, print_json};
+use super::texts;
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
 use penjing::circuit::file::write_atomically;
-use penjing::error::FileError;
 use penjing::inside::prompt;
 use penjing::inside::vectors::{self, Encoded, VectorV1};
 use penjing::intervene::parse;
 use penjing::model::{Loaded, load_with};
-use penjing::task::{self, Expansion, Split};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -95,29 +94,12 @@ impl Make {
     /// Positive and negative texts.
     fn prompts(&self) -> anyhow::Result<[Vec<String>; 2]> {
         if let Some(name) = &self.task {
-            let task = task::resolve(name).map_err(penjing::Error::from)?;
-            let expansion = Expansion {
-                split: Split::Train,
-                pairs: self.pairs,
-                seed: self.seed,
-                corruption: self.corruption.clone(),
-            };
-            let pairs = task::expand(&task, &expansion).map_err(penjing::Error::from)?;
-            let texts =
+            let pairs = texts::pairs(name, self.pairs, self.seed, self.corruption.as_ref())?;
+            let side =
                 |of: fn(&penjing::task::PromptPair) -> &String| pairs.iter().map(|pair| of(pair).clone()).collect();
-            return Ok([texts(|pair| &pair.clean), texts(|pair| &pair.corrupt)]);
+            return Ok([side(|pair| &pair.clean), side(|pair| &pair.corrupt)]);
         }
-        let lines = |path: &Option<PathBuf>| -> anyhow::Result<Vec<String>> {
-            let path = path.as_deref().unwrap_or(Path::new(""));
-            let text = std::fs::read_to_string(path).map_err(FileError::reading(path)).map_err(penjing::Error::from)?;
-            let prompts = text.lines().filter(|line| !line.trim().is_empty());
-            let lines: Vec<String> = prompts.map(|line| line.replace("\\n", "\n")).collect();
-            if lines.is_empty() {
-                let message = format!("{} holds no prompts", path.display());
-                return Err(Usage { message, hint: "a file of prompts has one on each line".into() }.into());
-            }
-            Ok(lines)
-        };
+        let lines = |path: &Option<PathBuf>| texts::prompts(path.as_deref().unwrap_or(Path::new("")));
         Ok([lines(&self.positive)?, lines(&self.negative)?])
     }
 }

@@ -4,17 +4,14 @@
 //! next token in nats. Over prompts: means with 95 % bootstrap intervals (percentiles of 2,000 resamples of prompts).
 
 use super::generate::{Continuation, Sampling, divergence, run};
+use super::resample::{interval, mean};
 use super::vectors::Encoded;
 use crate::compare::overlap::spearman;
 use crate::intervene::failure::RunError;
 use crate::intervene::plan::Plan;
 use crate::intervene::run::Supplies;
 use crate::model::Model;
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
-
-const RESAMPLES: usize = 2000;
 
 /// What one dose does to one prompt.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -114,19 +111,6 @@ pub fn curve(doses: &[f64], responses: &[Vec<Response>], unedited: &[f64], seed:
         doses: all,
         unedited,
     }
-}
-
-fn mean(values: &[f64]) -> f64 {
-    if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / values.len() as f64 }
-}
-
-fn interval(values: &[f64], seed: u64) -> [f64; 2] {
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let draw = |random: &mut ChaCha8Rng| values[(random.next_u64() % values.len().max(1) as u64) as usize];
-    let resampled = |_| values.iter().map(|_| draw(&mut random)).sum::<f64>() / values.len().max(1) as f64;
-    let mut means: Vec<f64> = (0..RESAMPLES).map(resampled).collect();
-    means.sort_by(f64::total_cmp);
-    [0.025, 0.975].map(|share| means[(share * (RESAMPLES - 1) as f64).round() as usize])
 }
 
 fn slope(x: &[f64], y: &[f64]) -> f64 {

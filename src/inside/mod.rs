@@ -8,9 +8,12 @@ pub mod corpus;
 pub mod doses;
 pub mod generate;
 pub mod lens;
+pub mod means;
 pub mod observe;
 pub mod patchscope;
 pub mod prompt;
+pub mod repair;
+pub mod resample;
 pub mod vectors;
 pub mod words;
 

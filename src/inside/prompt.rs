@@ -1,5 +1,6 @@
 //! A text as tokens, with places that edits can name.
 
+use crate::dataset::TokenPair;
 use crate::error::Hint;
 use crate::intervene::position::Prompt;
 use crate::model::spec::Spec;
@@ -35,6 +36,12 @@ impl Hint for PromptError {
             PromptError::Unknown { .. } => "take words of the model's vocabulary".into(),
         })
     }
+}
+
+/// The clean prompt of a pair, with the places that its task names.
+pub fn of_pair(pair: &TokenPair) -> (Vec<u32>, Prompt) {
+    let prompt = Prompt { tokens: pair.len(), names: pair.positions.clone(), ..Prompt::default() };
+    (pair.clean.clone(), prompt)
 }
 
 /// The tokens of a text, and their places. `bos`: whether to begin with the beginning-of-text token, if anybody says;

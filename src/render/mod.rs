@@ -5,6 +5,7 @@
 //! [`table`] and [`tracer_json`] hold the circuit itself, with nothing simplified. [`fit`] chooses how much is drawn in a given width.
 
 pub mod attention;
+pub mod bars;
 pub mod chart;
 pub mod dot;
 pub mod features;
