@@ -83,8 +83,7 @@ fn sums_add_up(dtype: Dtype, tolerance: f64) {
             let (found, plan, supplies) = found(case, edit, site);
             let what = format!("{}, {edit}: {found:?}", case.name);
             let encoded = prompt::of_pair(&case.pairs[0]);
-            let mut tap =
-                PlanTap::new(&plan, &model.spec, std::slice::from_ref(&encoded.1), &supplies, None).unwrap();
+            let mut tap = PlanTap::new(&plan, &model.spec, std::slice::from_ref(&encoded.1), &supplies, None).unwrap();
             let clean = model.forward(Start::Tokens(&row(tokens)), &Pass::LAST, &mut NoTap);
             let ablated = model.forward(Start::Tokens(&row(tokens)), &Pass::LAST, &mut tap);
             let total = difference(case, &ablated) - difference(case, &clean);
@@ -193,11 +192,9 @@ fn listed_direct_effects_are_those_of_ablations() {
             return;
         }
         let [components, neurons] = direct(&case.loaded.model, &prompt::of_pair(&case.pairs[0]), &answers());
-        for (name, site) in [
-            ("L1.H1", Site::HeadOut(Layer(1))),
-            ("L0.mlp", Site::MlpOut(Layer(0))),
-            ("L1.N2", Site::MlpPost(Layer(1))),
-        ] {
+        for (name, site) in
+            [("L1.H1", Site::HeadOut(Layer(1))), ("L0.mlp", Site::MlpOut(Layer(0))), ("L1.N2", Site::MlpPost(Layer(1)))]
+        {
             if site != Site::HeadOut(Layer(1)) && case.loaded.model.spec.mlp.is_none() {
                 continue;
             }
@@ -239,9 +236,7 @@ fn a_mean_is_the_mean_of_what_prompts_have() {
         let supplies = Supplies { means: own, ..Supplies::default() };
         let sampling = Sampling { temperature: 0.0, top_p: 1.0, seed: 0 };
         let continuation = Continuation { count: 0, sampling, stop: Vec::new() };
-        let of = |plan: &Plan| {
-            run(model, &prompts[0].0, (plan, &prompts[0].1, &supplies), &continuation).unwrap().next
-        };
+        let of = |plan: &Plan| run(model, &prompts[0].0, (plan, &prompts[0].1, &supplies), &continuation).unwrap().next;
         let apart = (of(&plan) - of(&Plan::default())).abs().max().double_value(&[]);
         assert!(apart < 1e-6, "{}: {apart}", case.name);
     });

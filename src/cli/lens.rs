@@ -7,7 +7,8 @@ use super::term::{Usage, make_folder, print, print_json, write};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use ndarray::Array2;
-use penjing::inside::lens::{Cell, Decoded, Question, decode};
+use penjing::inside::lens::{Cell, Decoded, Question, decode_through};
+use penjing::inside::tuned::TunedLens;
 use penjing::inside::words;
 use penjing::render::chart::{Line, traces};
 use penjing::render::heatmap::Heatmap;
@@ -28,6 +29,9 @@ pub struct Lens {
     /// A set of tokens to follow: all that begin one of the words, on their bytes, with or without a space before
     #[arg(long, value_name = "NAME=WORD,WORD")]
     set: Vec<String>,
+    /// A tuned lens that `penjing tune-lens` wrote: what it says, in the place of the plain lens
+    #[arg(long, value_name = "FILE", conflicts_with = "sublayers")]
+    lens: Option<PathBuf>,
     /// Between attention and MLP too
     #[arg(long)]
     sublayers: bool,
@@ -99,6 +103,8 @@ pub fn run(command: &Lens, as_json: bool) -> anyhow::Result<Ended> {
         message: format!("the prompt of {count} tokens has no position {}", command.position),
         hint: format!("positions are 0 to {}, or -{count} to -1 from the end", count - 1),
     })?;
+    let tuned = command.lens.as_deref().map(|path| TunedLens::from_file(path, model)).transpose();
+    let tuned = tuned.map_err(penjing::Error::from)?.map(|(lens, _)| lens);
     let watched = command.watched(tokenizer, model.spec.vocab_out)?;
     let question = Question {
         sublayers: command.sublayers,
@@ -109,10 +115,12 @@ pub fn run(command: &Lens, as_json: bool) -> anyhow::Result<Ended> {
         make_folder(out)?;
     }
     let progress = Progress::bar("decoding");
-    let decoded = decode(model, &ready.tokens, &question, &mut |share| progress.set(share));
+    let decoded = decode_through(model, &ready.tokens, tuned.as_ref(), &question, &mut |share| {
+        progress.set(share);
+    });
     drop(progress);
     let tokens = tokenizer.token_texts(&ready.tokens);
-    let document = document(&decoded, &tokens, tokenizer, &watched, &ready.loaded.id);
+    let document = document(&decoded, &tokens, tokenizer, &watched, (&ready.loaded.id, tuned.is_some()));
     if let Some(out) = &command.out {
         write(out, "lens.json", (serde_json::to_string_pretty(&document)? + "\n").as_bytes())?;
         write(out, "lens.svg", svg::draw(&heatmap(&decoded, &tokens, tokenizer).scene(&style)).as_bytes())?;
@@ -133,7 +141,12 @@ pub fn run(command: &Lens, as_json: bool) -> anyhow::Result<Ended> {
         print_json(&document)?;
         return Ok(Ended::Done);
     }
-    let place = format!("position {position}, {:?}, of {}", tokens[position], ready.loaded.id);
+    let place = format!(
+        "position {position}, {:?}, of {}{}",
+        tokens[position],
+        ready.loaded.id,
+        if tuned.is_some() { ", tuned lens" } else { "" }
+    );
     print(&format!("{place}\n\n{}", table(&decoded, position, tokenizer, &watched)))?;
     if let Some(out) = &command.out {
         print(&format!("\nthe picture is {}", out.join("lens.svg").display()))?;
@@ -197,7 +210,7 @@ fn document(
     tokens: &[String],
     tokenizer: &Tokenizer,
     watched: &[Watched],
-    model: &str,
+    (model, tuned): (&str, bool),
 ) -> serde_json::Value {
     let cell = |cell: &Cell| {
         let top = cell.likeliest.iter().map(|(id, probability)| json!([tokenizer.token_text(*id), probability]));
@@ -216,6 +229,7 @@ fn document(
     json!({
         "schema": "penjing.lens/1",
         "model": model,
+        "lens": if tuned { "tuned" } else { "logit" },
         "tokens": tokens,
         "watched": watched.iter().map(|one| json!({ "name": one.name, "ids": one.ids })).collect::<Vec<_>>(),
         "places": rows.collect::<Vec<_>>(),

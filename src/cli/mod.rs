@@ -66,6 +66,8 @@ mod term;
 #[cfg(feature = "torch")]
 mod texts;
 #[cfg(feature = "torch")]
+mod tune_lens;
+#[cfg(feature = "torch")]
 mod vector;
 #[cfg(feature = "torch")]
 mod work;
@@ -121,6 +123,9 @@ enum Command {
     /// What the model would say after each layer
     #[cfg(feature = "torch")]
     Lens(lens::Lens),
+    /// Train a tuned lens on a text, for `penjing lens --lens`
+    #[cfg(feature = "torch")]
+    TuneLens(tune_lens::TuneLens),
     /// Exchange values between clean and corrupt runs, place by place, and draw the effects
     #[cfg(feature = "torch")]
     Patch(patch::Patch),
@@ -206,6 +211,8 @@ fn run(Arguments { json, command }: Arguments) -> anyhow::Result<Ended> {
         Command::Run(command) => run::run(&command, json),
         #[cfg(feature = "torch")]
         Command::Lens(command) => lens::run(&command, json),
+        #[cfg(feature = "torch")]
+        Command::TuneLens(command) => tune_lens::run(&command, json),
         #[cfg(feature = "torch")]
         Command::Backpatch(command) => backpatch::run(&command, json),
         #[cfg(feature = "torch")]

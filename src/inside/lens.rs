@@ -8,6 +8,7 @@
 //! logits of a few positions at a time.
 
 use super::row;
+use super::tuned::TunedLens;
 use crate::intervene::slice::site_name;
 use crate::model::site::Site;
 use crate::model::spec::Layer;
@@ -51,6 +52,17 @@ pub struct Decoded {
 
 /// Decodes a prompt. `progress` is told how much is done, from 0 to 1.
 pub fn decode(model: &Model, tokens: &[u32], question: &Question, progress: &mut dyn FnMut(f64)) -> Decoded {
+    decode_through(model, tokens, None, question, progress)
+}
+
+/// With a tuned lens's translators before the decoder, where there is one.
+pub fn decode_through(
+    model: &Model,
+    tokens: &[u32],
+    lens: Option<&TunedLens>,
+    question: &Question,
+    progress: &mut dyn FnMut(f64),
+) -> Decoded {
     let _no_grad = tch::no_grad_guard();
     let mut streams = Streams { sites: sites(model, question.sublayers), seen: Vec::new() };
     let _ = model.blocks(Start::Tokens(&row(model, tokens)), &Pass::ALL, &mut streams);
@@ -66,8 +78,9 @@ pub fn decode(model: &Model, tokens: &[u32], question: &Question, progress: &mut
             model.read(&part, &Pass::ALL, &mut NoTap).squeeze_dim(0).log_softmax(-1, Kind::Float) // [chunk, vocab]
         };
         let output = said(&last);
-        for ((_, stream), row) in streams.seen.iter().zip(&mut cells) {
-            row.extend(self::cells(&said(stream), &output, question));
+        for ((site, stream), row) in streams.seen.iter().zip(&mut cells) {
+            let stream = lens.map_or_else(|| stream.shallow_clone(), |lens| lens.translate(*site, stream));
+            row.extend(self::cells(&said(&stream), &output, question));
         }
         progress((first + count) as f64 * streams.seen.len() as f64 / all.max(1) as f64);
     }
@@ -119,9 +132,9 @@ fn cells(said: &Tensor, output: &Tensor, question: &Question) -> Vec<Cell> {
 }
 
 /// Keeps the residual stream at some places.
-struct Streams {
-    sites: Vec<Site>,
-    seen: Vec<(Site, Tensor)>, // each [1, pos, d_model]
+pub(super) struct Streams {
+    pub sites: Vec<Site>,
+    pub seen: Vec<(Site, Tensor)>, // each [batch, pos, d_model]
 }
 
 impl Tap for Streams {

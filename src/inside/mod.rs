@@ -14,6 +14,9 @@ pub mod patchscope;
 pub mod prompt;
 pub mod repair;
 pub mod resample;
+pub mod store;
+pub mod tune;
+pub mod tuned;
 pub mod vectors;
 pub mod words;
 

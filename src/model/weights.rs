@@ -98,18 +98,14 @@ impl Model {
 
     /// Tells weights of one architecture apart: a hash (blake3) of some rows of every matrix, as they are kept.
     pub fn fingerprint(&self) -> String {
-        let mut hasher = blake3::Hasher::new();
-        for tensor in self.matrices() {
-            hasher.update(format!("{:?}{:?}", tensor.size(), tensor.kind()).as_bytes());
-            let rows = tensor.size()[0];
-            let step = (rows / 16).max(1);
-            let sample = tensor.slice(0, 0, rows, step).to_device(Device::Cpu).to_kind(Kind::Float); // [row, out]
-            let mut numbers = vec![0f32; sample.numel()];
-            sample.contiguous().copy_data(&mut numbers, sample.numel());
-            let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
-            hasher.update(&bytes);
-        }
-        hasher.finalize().to_hex().to_string()
+        hash(self.matrices())
+    }
+
+    /// The same of the unembedding and the final norm's gain: of what decodes the residual stream.
+    pub fn unembedding_fingerprint(&self) -> String {
+        let Weights { final_norm, unembedding, .. } = &self.weights;
+        let gain = final_norm.gain.as_ref().map(|gain| gain.unsqueeze(0)); // [1, d_model]
+        hash(std::iter::once(&unembedding.weight).chain(&gain).collect())
     }
 
     /// The names of some tensors of its files that hold something else than finite numbers. Reads every weight.
@@ -117,6 +113,21 @@ impl Model {
         let files = self.folder.as_ref().and_then(|folder| TensorFiles::open(folder).ok());
         files.and_then(|files| files.not_finite(3).ok()).unwrap_or_default()
     }
+}
+
+fn hash(tensors: Vec<&Tensor>) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for tensor in tensors {
+        hasher.update(format!("{:?}{:?}", tensor.size(), tensor.kind()).as_bytes());
+        let rows = tensor.size()[0];
+        let step = (rows / 16).max(1);
+        let sample = tensor.slice(0, 0, rows, step).to_device(Device::Cpu).to_kind(Kind::Float); // [row, out]
+        let mut numbers = vec![0f32; sample.numel()];
+        sample.contiguous().copy_data(&mut numbers, sample.numel());
+        let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+        hasher.update(&bytes);
+    }
+    hasher.finalize().to_hex().to_string()
 }
 
 impl Linear {

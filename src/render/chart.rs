@@ -213,7 +213,7 @@ pub fn distribution(scores: &[f32], style: &Style) -> Scene {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Line {
     pub name: String,
-    /// From 0 to 1, one a place.
+    /// 0 or more, one a place.
     pub values: Vec<f64>,
 }
 
@@ -222,7 +222,10 @@ pub fn traces(places: &[String], lines: &[Line], value_name: &str, style: &Style
     let theme = &style.theme;
     let last = places.len().saturating_sub(1) as f64;
     let axis = (Across::Even, [0.0, last]);
-    let mut chart = Chart::new(style, axis, [0.0, 1.0], &[0.0, 0.5, 1.0], ["after", value_name]);
+    let highest = lines.iter().flat_map(|line| &line.values).copied().filter(|value| value.is_finite());
+    // Shares are shown on the whole of their range.
+    let top = round_above(highest.fold(0.6, f64::max));
+    let mut chart = Chart::new(style, axis, [0.0, top], &[0.0, top / 2.0, top], ["after", value_name]);
     let looks = [
         (theme.positive, None),
         (theme.negative, Some([4.0, 2.0])),
@@ -253,15 +256,19 @@ pub fn traces(places: &[String], lines: &[Line], value_name: &str, style: &Style
     chart.scene(value_name, format!("At the last place {}.", said.collect::<Vec<_>>().join(", ")))
 }
 
+/// A number above, so round that its half is too.
+fn round_above(high: f64) -> f64 {
+    let power = 10f64.powf(high.max(1e-9).log10().floor());
+    [1.0, 2.0, 2.5, 5.0, 10.0].map(|step| step * power).into_iter().find(|top| *top >= high).unwrap_or(high)
+}
+
 /// A response with its interval against doses `(dose, mean, interval)`; `without`: what it is without any.
 pub fn response(points: &[(f64, f64, [f64; 2])], without: Option<f64>, name: &str, style: &Style) -> Scene {
     let theme = &style.theme;
     let values = points.iter().flat_map(|(_, mean, [low, high])| [*mean, *low, *high]).chain(without);
     let values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
     let (low, high) = (values.iter().copied().fold(0.0, f64::min), values.iter().copied().fold(0.0, f64::max));
-    // Half and whole of a round number above the highest.
-    let power = 10f64.powf(high.max(1e-9).log10().floor());
-    let top = [1.0, 2.0, 2.5, 5.0, 10.0].map(|step| step * power).into_iter().find(|top| *top >= high).unwrap_or(high);
+    let top = round_above(high);
     let ends = [points.first().map_or(0.0, |point| point.0), points.last().map_or(1.0, |point| point.0)];
     let mut chart = Chart::new(style, (Across::Even, ends), [low, top], &[0.0, top / 2.0, top], ["dose", name]);
     let side = |side: usize| points.iter().filter(move |point| point.2[side].is_finite());
