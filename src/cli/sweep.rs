@@ -1,23 +1,27 @@
 //! `penjing sweep`: an edit with a free amount, what it does and what it costs.
 
 use super::Ended;
-use super::inside::{Edits, OnPrompt};
+use super::inside::{Edits, OnPrompt, Ready};
 use super::progress::Progress;
 use super::term::{Usage, make_folder, print, print_json, write};
 use super::texts;
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
+use penjing::inside::corpus::Corpus;
 use penjing::inside::doses::{self, Curve, Dose};
+use penjing::inside::natural::{self, Natural};
 use penjing::inside::vectors::Encoded;
 use penjing::inside::words;
 use penjing::intervene::parse;
 use penjing::intervene::plan::Plan;
-use penjing::render::chart;
+use penjing::intervene::position::Prompt;
+use penjing::intervene::run::Supplies;
+use penjing::render::chart::{self, Marks};
 use penjing::render::style::{Style, StyleError};
 use penjing::render::svg;
 use penjing::render::theme::Theme;
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 pub struct Sweep {
@@ -40,6 +44,12 @@ pub struct Sweep {
     /// Words whose tokens count too: all that begin one of them
     #[arg(long, value_name = "WORD,WORD", value_delimiter = ',')]
     set: Vec<String>,
+    /// A text over which what is dosed is looked at by itself, for the marks on the doses (default: the prompts)
+    #[arg(long, value_name = "FILE")]
+    natural: Option<PathBuf>,
+    /// A text whose cross-entropy under the edit, made at every position, is a price too
+    #[arg(long, value_name = "FILE")]
+    text: Option<PathBuf>,
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Colours: paper, dark, colour-blind-safe, greyscale
@@ -92,6 +102,65 @@ impl Sweep {
     }
 }
 
+/// Tokens of a window of a text, at most.
+const WINDOW: usize = 128;
+
+impl Sweep {
+    /// What the dosed number is by itself.
+    fn natural(
+        &self,
+        ready: &Ready,
+        plan: &Plan,
+        supplies: &Supplies,
+        prompts: &[Encoded],
+    ) -> anyhow::Result<Option<Natural>> {
+        let Some(edit) = plan.edits.last() else { return Ok(None) };
+        let windows: Option<Vec<Encoded>> = match &self.natural {
+            None => None,
+            Some(path) => {
+                let corpus = self.corpus(path, ready)?;
+                let text = |window: &std::ops::Range<usize>| {
+                    (corpus.tokens[window.clone()].to_vec(), Prompt::of_length(window.len()))
+                };
+                Some(corpus.windows.iter().map(text).collect())
+            }
+        };
+        let texts = windows.as_deref().unwrap_or(prompts);
+        let found = natural::natural(&ready.loaded.model, edit, supplies, [prompts, texts]);
+        let found = found.map_err(penjing::Error::from)?;
+        if found.is_none() && self.natural.is_some() {
+            let message = format!("`{}` does not dose one number, which a text could show", self.dose);
+            let hint = "dose one neuron, or along a vector at one layer or head; or leave --natural out".into();
+            return Err(Usage { message, hint }.into());
+        }
+        Ok(found)
+    }
+
+    /// What every dose costs in text.
+    fn price(
+        &self,
+        ready: &Ready,
+        plans: &[Plan],
+        supplies: &Supplies,
+    ) -> anyhow::Result<Option<Vec<(f64, [f64; 2])>>> {
+        let Some(path) = &self.text else { return Ok(None) };
+        let corpus = self.corpus(path, ready)?;
+        if corpus.windows.iter().all(|window| window.len() < corpus.lead + 2) {
+            let message = format!("{} has no token that follows another", path.display());
+            return Err(Usage { message, hint: "give a longer text".into() }.into());
+        }
+        let progress = Progress::bar("reading the text");
+        let mut follow = |share| progress.set(share);
+        let found = doses::cross_entropy(&ready.loaded.model, &corpus, plans, supplies, (self.seed, &mut follow));
+        Ok(Some(found.map_err(penjing::Error::from)?))
+    }
+
+    fn corpus(&self, path: &Path, ready: &Ready) -> anyhow::Result<Corpus> {
+        let window = WINDOW.min(ready.loaded.model.spec.context);
+        texts::corpus(&texts::texts(path, false)?, &ready.loaded, window, self.on.bos)
+    }
+}
+
 pub fn run(command: &Sweep, as_json: bool) -> anyhow::Result<Ended> {
     let theme = Theme::named(&command.theme).ok_or_else(|| StyleError::Theme { name: command.theme.clone() });
     let style = Style { theme: theme.map_err(penjing::Error::from)?, ..Style::default() };
@@ -126,59 +195,131 @@ pub fn run(command: &Sweep, as_json: bool) -> anyhow::Result<Ended> {
     drop(progress);
     let (responses, unedited) = found.map_err(penjing::Error::from)?;
     let curve = doses::curve(&doses, &responses, &unedited, command.seed);
-    let document = document(command, &curve, prompts.len(), &ready.loaded.id);
+    let natural = command.natural(&ready, &plans[0], &supplies, &prompts)?;
+    let text = command.price(&ready, &plans, &supplies)?;
+    let seen = Seen { curve: &curve, natural: natural.as_ref(), text: text.as_deref(), prompts: prompts.len() };
+    let document = document(command, &seen, &ready.loaded.id);
     if let Some(out) = &command.out {
         write(out, "sweep.json", (serde_json::to_string_pretty(&document)? + "\n").as_bytes())?;
         let points = |of: fn(&Dose) -> (f64, [f64; 2])| -> Vec<(f64, f64, [f64; 2])> {
             curve.doses.iter().map(|dose| (dose.a, of(dose).0, of(dose).1)).collect()
         };
-        let effect = chart::response(&points(|dose| dose.probability), Some(curve.unedited), "probability", &style);
-        let price = chart::response(&points(|dose| dose.divergence), None, "KL of the next token, nats", &style);
-        write(out, "sweep.svg", svg::draw(&effect.beside(price, 12.0)).as_bytes())?;
+        let marks = seen.marks();
+        let draw = |points: &[(f64, f64, [f64; 2])], without, name: &str| {
+            chart::response(points, without, &marks, name, &style)
+        };
+        let effect = draw(&points(|dose| dose.probability), Some(curve.unedited), "probability");
+        let price = draw(&points(|dose| dose.divergence), None, "KL of the next token, nats");
+        let mut scene = effect.beside(price, 12.0);
+        if let Some([of_doses @ .., (unedited, _)]) = text.as_deref() {
+            let points: Vec<_> = doses.iter().zip(of_doses).map(|(&a, &(mean, ends))| (a, mean, ends)).collect();
+            scene = scene.beside(draw(&points, Some(*unedited), "cross-entropy of the text, nats"), 12.0);
+        }
+        write(out, "sweep.svg", svg::draw(&scene).as_bytes())?;
     }
     if as_json {
         print_json(&document)?;
         return Ok(Ended::Done);
     }
-    print(&text(&curve, prompts.len()))?;
+    print(&seen.text())?;
     if let Some(out) = &command.out {
         print(&format!("\nthe picture is {}", out.join("sweep.svg").display()))?;
     }
     Ok(Ended::Done)
 }
 
-fn text(curve: &Curve, prompts: usize) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["a", "probability", "KL"]);
-    for dose in &curve.doses {
-        // One prompt says nothing of others.
-        let number = |(mean, [low, high]): (f64, [f64; 2])| match prompts {
-            1 => format!("{mean:.4}"),
-            _ => format!("{mean:.4} [{low:.4}, {high:.4}]"),
-        };
-        table.add_row([format!("{:.3}", dose.a), number(dose.probability), number(dose.divergence)]);
+/// What is shown of a sweep.
+struct Seen<'a> {
+    curve: &'a Curve,
+    natural: Option<&'a Natural>,
+    /// The cross-entropy of each dose, and last without an edit.
+    text: Option<&'a [(f64, [f64; 2])]>,
+    prompts: usize,
+}
+
+impl Seen<'_> {
+    fn marks(&self) -> Marks {
+        let Some(natural) = self.natural else { return Marks::default() };
+        let name = |share: f64| if share < 1.0 { format!("{:.0} %", 100.0 * share) } else { "max".into() };
+        let mark = |(share, value): (f64, f64)| Some((natural.dose(value)?, name(share)));
+        let mut at: Vec<(f64, String)> = natural::SHARES.into_iter().zip(natural.quantiles).filter_map(mark).collect();
+        at.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        let ends = natural.range.map(|end| natural.dose(end));
+        let range = if let [Some(a), Some(b)] = ends { Some([a.min(b), a.max(b)]) } else { None };
+        Marks { at, range }
     }
-    for column in 0..3 {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
+
+    /// One prompt says nothing of others.
+    fn number(&self, (mean, [low, high]): (f64, [f64; 2])) -> String {
+        if self.prompts == 1 { format!("{mean:.4}") } else { format!("{mean:.4} [{low:.4}, {high:.4}]") }
+    }
+
+    fn text(&self) -> String {
+        let Seen { curve, natural, text, prompts } = self;
+        let mut table = Table::new();
+        let price = text.map(|_| "cross-entropy");
+        let mark = natural.map(|_| "");
+        let heading = ["a", "probability", "KL"].into_iter().chain(price).chain(mark);
+        table.load_style(presets::NOTHING).set_header(heading);
+        for (index, dose) in curve.doses.iter().enumerate() {
+            let numbers = [format!("{:.3}", dose.a), self.number(dose.probability), self.number(dose.divergence)];
+            let price = text.map(|text| format!("{:.4}", text[index].0));
+            let mark = natural.map(|natural| if natural.off(dose.a) { "off-distribution" } else { "" }.to_owned());
+            table.add_row(numbers.into_iter().chain(price).chain(mark));
         }
+        for column in 0..4 {
+            if let Some(column) = table.column_mut(column).filter(|_| column < 3 || text.is_some()) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        let half = curve.half_effect.map_or("none".to_owned(), |a| format!("{a:.3}"));
+        let order = curve.monotonicity.map_or("none".to_owned(), |order| format!("{order:+.3}"));
+        let mut said = format!(
+            "{table}\n\n{prompts} prompts; unedited probability {:.4}\nslope {:+.4} a unit of a, rank correlation {order}, half of the effect at a = {half}",
+            curve.unedited, curve.slope
+        );
+        if let Some((unedited, _)) = text.and_then(<[_]>::last) {
+            said.push_str(&format!("\nunedited cross-entropy of the text {unedited:.4}"));
+        }
+        if let Some(natural) = natural {
+            let [low, high] = natural.range;
+            let quantiles = natural.quantiles.map(|value| format!("{value:.3}")).join(", ");
+            said.push_str(&format!(
+                "\nby itself {low:.3} to {high:.3} at {} tokens (1, 10, 50, 90, 99 %, max: {quantiles}), {:.3} where it is dosed",
+                natural.tokens, natural.mean
+            ));
+        }
+        said
     }
-    let half = curve.half_effect.map_or("none".to_owned(), |a| format!("{a:.3}"));
-    let order = curve.monotonicity.map_or("none".to_owned(), |order| format!("{order:+.3}"));
-    format!(
-        "{table}\n\n{prompts} prompts; unedited probability {:.4}\nslope {:+.4} a unit of a, rank correlation {order}, half of the effect at a = {half}",
-        curve.unedited, curve.slope
-    )
 }
 
 /// `sweep.json`, `penjing.sweep/1`.
-fn document(command: &Sweep, curve: &Curve, prompts: usize, model: &str) -> Value {
+fn document(command: &Sweep, seen: &Seen, model: &str) -> Value {
+    let Seen { curve, natural, text, prompts } = seen;
     let number =
-        |(mean, interval): (f64, [f64; 2])| json!({ "mean": mean, "interval": (prompts > 1).then_some(interval) });
-    let doses = curve
-        .doses
-        .iter()
-        .map(|dose| json!({ "a": dose.a, "probability": number(dose.probability), "kl": number(dose.divergence) }));
+        |(mean, interval): (f64, [f64; 2])| json!({ "mean": mean, "interval": (*prompts > 1).then_some(interval) });
+    let price = |(mean, interval): (f64, [f64; 2])| json!({ "mean": mean, "interval": interval });
+    let doses = curve.doses.iter().enumerate().map(|(index, dose)| {
+        let mut one = json!({ "a": dose.a, "probability": number(dose.probability), "kl": number(dose.divergence) });
+        if let Some(text) = text {
+            one["cross_entropy"] = price(text[index]);
+        }
+        if let Some(natural) = natural {
+            one["value"] = json!(natural.value(dose.a));
+            one["off_distribution"] = json!(natural.off(dose.a));
+        }
+        one
+    });
+    let marks = natural.map(|natural| {
+        let marks = natural::SHARES.into_iter().zip(natural.quantiles);
+        let marks = marks.map(|(share, value)| json!({ "share": share, "value": value, "dose": natural.dose(value) }));
+        json!({
+            "tokens": natural.tokens,
+            "range": natural.range,
+            "mean_where_dosed": natural.mean,
+            "quantiles": marks.collect::<Vec<_>>(),
+        })
+    });
     json!({
         "schema": "penjing.sweep/1",
         "model": model,
@@ -186,6 +327,8 @@ fn document(command: &Sweep, curve: &Curve, prompts: usize, model: &str) -> Valu
         "watched": command.watch.iter().chain(&command.set).collect::<Vec<_>>(),
         "prompts": prompts,
         "unedited": curve.unedited,
+        "unedited_cross_entropy": text.and_then(<[_]>::last).map(|of| price(*of)),
+        "natural": marks,
         "doses": doses.collect::<Vec<_>>(),
         "slope": curve.slope,
         "monotonicity": curve.monotonicity,

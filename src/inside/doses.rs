@@ -3,14 +3,19 @@
 //! For every dose and prompt: the probability of the watched tokens together after the prompt, and KL(unedited ‖ edited) of the
 //! next token in nats. Over prompts: means with 95 % bootstrap intervals (percentiles of 2,000 resamples of prompts).
 
+use super::corpus::Corpus;
 use super::generate::{Continuation, Sampling, divergence, run};
-use super::resample::{interval, mean};
+use super::resample::{interval, interval_of, mean};
+use super::row;
 use super::vectors::Encoded;
 use crate::compare::overlap::spearman;
+use crate::intervene::address::Position;
 use crate::intervene::failure::RunError;
 use crate::intervene::plan::Plan;
-use crate::intervene::run::Supplies;
-use crate::model::Model;
+use crate::intervene::position::Prompt;
+use crate::intervene::run::{Supplies, run_plan};
+use crate::model::tap::Tap;
+use crate::model::{Model, Pass, Start};
 use tch::{Kind, Tensor};
 
 /// What one dose does to one prompt.
@@ -85,6 +90,53 @@ pub fn responses(
         }
     }
     Ok((all, unedited))
+}
+
+/// The price in text: for every dose the mean of -log p(next token) in nats over the windows of a corpus, with the plan's edits
+/// at every position of it, whatever positions they name; the last number is without edits. Of each its interval over windows.
+///
+/// # Errors
+/// [`RunError`] as a single run.
+pub fn cross_entropy(
+    model: &Model,
+    corpus: &Corpus,
+    plans: &[Plan],
+    supplies: &Supplies,
+    (seed, progress): (u64, &mut dyn FnMut(f64)),
+) -> Result<Vec<(f64, [f64; 2])>, RunError> {
+    let _no_grad = tch::no_grad_guard();
+    let windows: Vec<_> = corpus.windows.iter().filter(|window| window.len() > corpus.lead + 1).collect();
+    let everywhere = |plan: &Plan| {
+        let mut plan = plan.clone();
+        plan.edits.iter_mut().for_each(|edit| edit.target.position = Some(Position::All));
+        plan
+    };
+    let plans: Vec<Plan> = plans.iter().map(everywhere).chain([Plan::default()]).collect();
+    let mut found = Vec::new();
+    for (dose, plan) in plans.iter().enumerate() {
+        // By window: the sum, and how many tokens.
+        let mut sums: Vec<(f64, f64)> = Vec::new();
+        for (index, window) in windows.iter().enumerate() {
+            progress((dose as f64 + index as f64 / windows.len() as f64) / plans.len() as f64);
+            let tokens = &corpus.tokens[(*window).clone()];
+            let ids = row(model, tokens); // [1, pos]
+            let forward = |tap: &mut dyn Tap| model.forward(Start::Tokens(&ids), &Pass::ALL, &mut { tap });
+            let prompts = [Prompt::of_length(tokens.len())];
+            let (logits, _) = run_plan(plan, &model.spec, &prompts, supplies, forward)?;
+            let said = logits.get(0).log_softmax(-1, Kind::Double); // [pos, vocab]
+            let (first, count) = (corpus.lead as i64, (tokens.len() - corpus.lead - 1) as i64);
+            let next = ids.get(0).narrow(0, first + 1, count).unsqueeze(1); // [count, 1]
+            let of_next = said.narrow(0, first, count).gather(1, &next, false);
+            sums.push((-of_next.sum(Kind::Double).double_value(&[]), count as f64));
+        }
+        let mean = |drawn: &[usize]| {
+            let all = drawn.iter().map(|&index| sums[index]).fold((0.0, 0.0), |(a, b), (x, y)| (a + x, b + y));
+            all.0 / all.1
+        };
+        let every: Vec<usize> = (0..sums.len()).collect();
+        found.push((mean(&every), interval_of(sums.len(), seed, mean)));
+    }
+    Ok(found)
 }
 
 /// The curve of responses, one list a dose, and of the unedited probabilities.

@@ -9,6 +9,7 @@ pub mod doses;
 pub mod generate;
 pub mod lens;
 pub mod means;
+pub mod natural;
 pub mod observe;
 pub mod patchscope;
 pub mod prompt;

@@ -9,6 +9,7 @@
 //! Cost: one forward of the text. Memory: its tokens, and for each neuron `top` examples twice and `sample` numbers.
 
 use super::corpus::Corpus;
+use super::resample::quantile;
 use super::{row, said};
 use crate::model::site::Site;
 use crate::model::spec::Layer;
@@ -52,10 +53,8 @@ pub struct Neuron {
 impl Neuron {
     /// Between the two nearest of the sample; `share` is between 0 and 1.
     pub fn quantile(&self, share: f64) -> f64 {
-        let place = share * (self.sample.len().max(1) - 1) as f64;
-        let at = |index: usize| self.sample.get(index).map_or(f64::NAN, |(value, _)| *value);
-        let (low, high) = (at(place.floor() as usize), at(place.ceil() as usize));
-        low + (high - low) * place.fract()
+        let values: Vec<f64> = self.sample.iter().map(|(value, _)| *value).collect();
+        quantile(&values, share)
     }
 
     /// How many kinds of token the strongest examples are: the exponential of the entropy of the tokens, 1 if all are the same.

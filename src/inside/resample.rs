@@ -34,3 +34,11 @@ pub fn interval_of(count: usize, seed: u64, statistic: impl Fn(&[usize]) -> f64)
     let last = found.len().saturating_sub(1) as f64;
     [0.025, 0.975].map(|share| found.get((share * last).round() as usize).copied().unwrap_or(f64::NAN))
 }
+
+/// Of sorted values, between the two nearest; `share` is between 0 and 1.
+pub fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let place = share * (sorted.len().max(1) - 1) as f64;
+    let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
+    let (low, high) = (at(place.floor() as usize), at(place.ceil() as usize));
+    low + (high - low) * place.fract()
+}

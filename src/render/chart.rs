@@ -100,6 +100,30 @@ impl<'a> Chart<'a> {
         }
     }
 
+    /// Marks within the ends of the axis, their names above where they do not meet.
+    fn marks(&mut self, marks: &Marks, [first, last]: [f64; 2]) {
+        let theme = &self.style.theme;
+        let (top, bottom) = (self.bottom() - HEIGHT, self.bottom());
+        let (faint, shade) = (theme.faint_ink, theme.rule.on(theme.paper, 0.6));
+        if let Some([low, high]) = marks.range {
+            for [from, to] in [[first, low.min(last)], [high.max(first), last]].into_iter().filter(|[a, b]| b > a) {
+                let [x, right] = [from, to].map(|dose| self.at(dose, self.y[0]).x);
+                let (width, height) = (right - x, bottom - top);
+                self.shapes.push(Shape::Rectangle { x, y: top, width, height, corner: 0.0, fill: shade, border: None });
+            }
+        }
+        let mut right = f64::NEG_INFINITY;
+        for (dose, name) in marks.at.iter().filter(|(dose, _)| (first..=last).contains(dose)) {
+            let x = self.at(*dose, self.y[0]).x;
+            self.line(vec![Point { x, y: top }, Point { x, y: bottom }], faint, 0.5, Some([1.2, 1.6]));
+            let half = text_width(name, sizes::SMALL_SIZE) / 2.0;
+            if x - half > right + 2.0 {
+                self.text(Point { x, y: top - 1.5 }, Anchor::Middle, faint, name.clone());
+                right = x + half;
+            }
+        }
+    }
+
     fn scene(self, title: &str, description: String) -> Scene {
         Scene {
             width: self.left + self.inner + 2.0 * MARGIN,
@@ -262,8 +286,23 @@ fn round_above(high: f64) -> f64 {
     [1.0, 2.0, 2.5, 5.0, 10.0].map(|step| step * power).into_iter().find(|top| *top >= high).unwrap_or(high)
 }
 
+/// Where on the axis of doses lie the values that occur by themselves.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Marks {
+    /// A dose and what is written beside it.
+    pub at: Vec<(f64, String)>,
+    /// Doses outside are shaded.
+    pub range: Option<[f64; 2]>,
+}
+
 /// A response with its interval against doses `(dose, mean, interval)`; `without`: what it is without any.
-pub fn response(points: &[(f64, f64, [f64; 2])], without: Option<f64>, name: &str, style: &Style) -> Scene {
+pub fn response(
+    points: &[(f64, f64, [f64; 2])],
+    without: Option<f64>,
+    marks: &Marks,
+    name: &str,
+    style: &Style,
+) -> Scene {
     let theme = &style.theme;
     let values = points.iter().flat_map(|(_, mean, [low, high])| [*mean, *low, *high]).chain(without);
     let values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
@@ -271,6 +310,7 @@ pub fn response(points: &[(f64, f64, [f64; 2])], without: Option<f64>, name: &st
     let top = round_above(high);
     let ends = [points.first().map_or(0.0, |point| point.0), points.last().map_or(1.0, |point| point.0)];
     let mut chart = Chart::new(style, (Across::Even, ends), [low, top], &[0.0, top / 2.0, top], ["dose", name]);
+    chart.marks(marks, ends);
     let side = |side: usize| points.iter().filter(move |point| point.2[side].is_finite());
     let mut band: Vec<Point> = side(1).map(|point| chart.at(point.0, point.2[1])).collect();
     band.extend(side(0).rev().map(|point| chart.at(point.0, point.2[0])));
