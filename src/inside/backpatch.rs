@@ -23,7 +23,7 @@ pub struct Share {
 }
 
 impl Share {
-    fn new(flags: impl Iterator<Item = bool>) -> Share {
+    pub fn new(flags: impl Iterator<Item = bool>) -> Share {
         let flags: Vec<bool> = flags.collect();
         let count = flags.iter().filter(|flag| **flag).count();
         Share { count, of: flags.len(), interval: wilson(count, flags.len()) }

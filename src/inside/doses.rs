@@ -4,7 +4,7 @@
 //! next token in nats. Over prompts: means with 95 % bootstrap intervals (percentiles of 2,000 resamples of prompts).
 
 use super::corpus::Corpus;
-use super::generate::{Continuation, Sampling, divergence, run};
+use super::generate::{divergence, next};
 use super::resample::{interval, interval_of, mean};
 use super::row;
 use super::vectors::Encoded;
@@ -71,25 +71,32 @@ pub fn responses(
     watched: &[u32],
     progress: &mut dyn FnMut(f64),
 ) -> Result<(Vec<Vec<Response>>, Vec<f64>), RunError> {
-    let none = Sampling { temperature: 0.0, top_p: 1.0, seed: 0 };
-    let nothing_more = Continuation { count: 0, sampling: none, stop: Vec::new() };
-    let ids: Vec<i64> = watched.iter().map(|&id| i64::from(id)).collect();
-    let ids = Tensor::from_slice(&ids).to_device(model.device);
-    let share = |next: &Tensor| next.index_select(0, &ids).exp().sum(Kind::Double).double_value(&[]);
+    let ids = token_ids(model, watched);
     let mut all: Vec<Vec<Response>> = plans.iter().map(|_| Vec::new()).collect();
     let mut unedited = Vec::new();
     let runs = (prompts.len() * (plans.len() + 1)) as f64;
-    for (index, (tokens, prompt)) in prompts.iter().enumerate() {
-        let plain = run(model, tokens, (&Plan::default(), prompt, supplies), &nothing_more)?.next;
-        unedited.push(share(&plain));
+    for (index, prompt) in prompts.iter().enumerate() {
+        let plain = next(model, prompt, &Plan::default(), supplies)?;
+        unedited.push(share_of(&plain, &ids));
         for (dose, (plan, responses)) in plans.iter().zip(&mut all).enumerate() {
             progress((index * (plans.len() + 1) + dose) as f64 / runs);
-            let edited = run(model, tokens, (plan, prompt, supplies), &nothing_more)?.next;
-            let (probability, divergence) = (share(&edited), divergence(&plain, &edited));
+            let edited = next(model, prompt, plan, supplies)?;
+            let (probability, divergence) = (share_of(&edited, &ids), divergence(&plain, &edited));
             responses.push(Response { probability, divergence });
         }
     }
     Ok((all, unedited))
+}
+
+/// Tokens as indices on the model's device: `[token]`.
+pub(super) fn token_ids(model: &Model, tokens: &[u32]) -> Tensor {
+    let ids: Vec<i64> = tokens.iter().map(|&id| i64::from(id)).collect();
+    Tensor::from_slice(&ids).to_device(model.device)
+}
+
+/// The probability of some tokens together, of log-probabilities `[vocab]`.
+pub(super) fn share_of(next: &Tensor, ids: &Tensor) -> f64 {
+    next.index_select(0, ids).to_kind(Kind::Double).exp().sum(Kind::Double).double_value(&[])
 }
 
 /// The price in text: for every dose the mean of -log p(next token) in nats over the windows of a corpus, with the plan's edits

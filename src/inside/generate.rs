@@ -4,6 +4,7 @@
 //! edits left them, so that a run with them is one without them, only faster.
 
 use super::row;
+use super::vectors::Encoded;
 use crate::intervene::failure::RunError;
 use crate::intervene::plan::Plan;
 use crate::intervene::position::Prompt;
@@ -78,6 +79,16 @@ pub fn run(
     let next = step(tokens, tokens.len(), &mut tap);
     let found = follow(&next, continuation, |token, count| step(&[token], tokens.len() + count, &mut tap));
     Ok(Run { next, tokens: found, receipt: tap.finish()? })
+}
+
+/// What comes after a prompt that is run with a plan: log-probabilities `[vocab]`.
+///
+/// # Errors
+/// [`RunError`] as [`run`].
+pub fn next(model: &Model, (tokens, prompt): &Encoded, plan: &Plan, supplies: &Supplies) -> Result<Tensor, RunError> {
+    let sampling = Sampling { temperature: 0.0, top_p: 1.0, seed: 0 };
+    let nothing_more = Continuation { count: 0, sampling, stop: Vec::new() };
+    Ok(run(model, tokens, (plan, prompt, supplies), &nothing_more)?.next)
 }
 
 /// Chooses token after token, the first by `next`. `step` is given a token and how many there are with it, and says what comes

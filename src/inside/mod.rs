@@ -1,9 +1,10 @@
 //! Looking inside a model: runs with edits, what each layer would say, what neurons do over a text.
 //!
 //! [`prompt`] turns a text into tokens and places; [`generate`] runs it, with edits, and goes on from there; [`lens`] decodes
-//! every layer; [`observe`] watches all neurons over a text, which [`corpus`] cuts into windows; [`vectors`] are directions from two sets of prompts; [`words`] are the sets of tokens that stand for a word.
+//! every layer; [`observe`] watches all neurons over a text, which [`corpus`] cuts into windows; [`column`] computes the last position of a prompt anew, in many variants at once; [`vectors`] are directions from two sets of prompts; [`words`] are the sets of tokens that stand for a word.
 
 pub mod backpatch;
+pub mod column;
 pub mod corpus;
 pub mod doses;
 pub mod generate;

@@ -1,0 +1,149 @@
+//! The last position of a prompt computed anew, alone: what comes next when something is changed there, in many variants at
+//! once. Keys and values of all positions before it are computed once; a change at layer l leaves everything to the left of
+//! the position and below the layer as it was.
+//!
+//! A variant costs one token in the blocks from l on, attention over the kept keys included, in place of a forward of the
+//! prompt. Memory: a layer's keys and values, copied for every variant of a batch. Not for changes at other positions, which
+//! later positions see, nor for attention that looks both ways, where the positions before see the last one.
+
+use super::row;
+use crate::error::Hint;
+use crate::model::site::Site;
+use crate::model::spec::Layer;
+use crate::model::tap::{NoTap, Tap};
+use crate::model::{KeepPast, Model, Pass, Past, Start};
+use std::ops::Range;
+use tch::{Kind, Tensor};
+
+/// A model whose last position cannot be computed alone.
+#[derive(Debug, thiserror::Error)]
+pub enum ColumnError {
+    #[error("the attention of this model looks both ways: no position stays as it was when the last one changes")]
+    BothWays,
+}
+
+impl Hint for ColumnError {
+    fn hint(&self) -> Option<String> {
+        Some("take a model with causal attention".into())
+    }
+}
+
+/// A prompt, run once.
+pub struct Column<'a> {
+    model: &'a Model,
+    /// Of all positions but the last.
+    past: Past,
+    /// What enters each block, and what leaves the last one, at the last position: `[d_model]` each.
+    pub residual: Vec<Tensor>,
+    /// What the heads of each layer have there: `[head, d_head]` each.
+    pub z: Vec<Tensor>,
+    /// Log-probabilities after the prompt: `[vocab]`.
+    pub next: Tensor,
+}
+
+impl<'a> Column<'a> {
+    /// Runs a prompt of at least one token.
+    ///
+    /// # Errors
+    /// [`ColumnError`].
+    pub fn new(model: &'a Model, tokens: &[u32]) -> Result<Column<'a>, ColumnError> {
+        if !model.spec.attention.causal {
+            return Err(ColumnError::BothWays);
+        }
+        let _no_grad = tch::no_grad_guard();
+        let (mut kept, mut last) = (KeepPast::default(), LastPosition::default());
+        let logits = model.forward(Start::Tokens(&row(model, tokens)), &Pass::LAST, &mut (&mut kept, &mut last));
+        let past = kept.finish().before(tokens.len() as i64 - 1);
+        Ok(Column { model, past, residual: last.residual, z: last.z, next: said(&logits).get(0) })
+    }
+
+    /// Log-probabilities `[variant, vocab]` with the blocks from `layer` on computed anew for so many variants. The tap sees
+    /// every site as `[variant, 1, ..]`, and tells the variants apart by writing.
+    pub fn variants(&self, layer: usize, count: usize, tap: &mut impl Tap) -> Tensor {
+        let entering = self.residual[layer].view([1, 1, -1]).repeat([count as i64, 1, 1]); // [variant, 1, d_model]
+        self.from(layer, entering, tap)
+    }
+
+    /// Log-probabilities `[variant, vocab]` with the output of block `layer` set to each of `values` `[variant, d_model]`.
+    pub fn outputs(&self, layer: usize, values: &Tensor) -> Tensor {
+        self.from(layer + 1, values.to_kind(self.model.kind()).unsqueeze(1), &mut NoTap)
+    }
+
+    /// Log-probabilities `[head, vocab]` with one head of a layer at a time set to its row of `z` `[head, d_head]`.
+    pub fn heads(&self, layer: usize, z: &Tensor) -> Tensor {
+        let heads = z.size()[0];
+        let own = Tensor::eye(heads, (Kind::Bool, z.device())).view([heads, 1, heads, 1]); // [variant, 1, head, 1]
+        let mut tap = SetHeads { site: Site::Z(Layer(layer)), own, z: z.to_kind(self.model.kind()).unsqueeze(0) };
+        self.variants(layer, heads as usize, &mut tap)
+    }
+
+    fn from(&self, layer: usize, entering: Tensor, tap: &mut impl Tap) -> Tensor {
+        let _no_grad = tch::no_grad_guard();
+        let layers = layer..self.model.spec.layers;
+        let past = self.past.shared_by(layers.clone(), entering.size()[0]);
+        let pass = Pass::after(Some(&past));
+        let leaving = self.model.some_blocks(layers, entering, &pass, tap); // [variant, 1, d_model]
+        said(&self.model.read(&leaving, &pass, tap))
+    }
+}
+
+impl Past {
+    /// Its first positions.
+    fn before(self, positions: i64) -> Past {
+        let first = |all: Vec<Tensor>| all.iter().map(|one| one.narrow(1, 0, positions)).collect();
+        Past { keys: first(self.keys), values: first(self.values) }
+    }
+
+    /// For a batch of which every member has this past; only in the layers asked for, without copying.
+    fn shared_by(&self, layers: Range<usize>, batch: i64) -> Past {
+        let many = |all: &[Tensor]| {
+            let of = |(layer, one): (usize, &Tensor)| match layers.contains(&layer) {
+                true => one.expand([batch, -1, -1, -1], false),
+                false => one.shallow_clone(),
+            };
+            all.iter().enumerate().map(of).collect()
+        };
+        Past { keys: many(&self.keys), values: many(&self.values) }
+    }
+}
+
+/// Logits `[batch, 1, vocab]` as log-probabilities `[batch, vocab]`.
+fn said(logits: &Tensor) -> Tensor {
+    logits.squeeze_dim(1).log_softmax(-1, None::<Kind>)
+}
+
+/// Keeps the last position of the residual stream and of the heads.
+#[derive(Default)]
+struct LastPosition {
+    residual: Vec<Tensor>,
+    z: Vec<Tensor>,
+}
+
+impl Tap for LastPosition {
+    fn wants(&self, site: Site) -> bool {
+        matches!(site, Site::BlockIn(_) | Site::Z(_) | Site::FinalIn)
+    }
+
+    fn at(&mut self, site: Site, value: Tensor) -> Tensor {
+        let kept = if let Site::Z(_) = site { &mut self.z } else { &mut self.residual };
+        kept.push(value.get(0).get(-1).copy());
+        value
+    }
+}
+
+/// Gives head h of variant h its value.
+struct SetHeads {
+    site: Site,
+    own: Tensor, // [variant, 1, head, 1]
+    z: Tensor,   // [1, head, d_head]
+}
+
+impl Tap for SetHeads {
+    fn wants(&self, site: Site) -> bool {
+        site == self.site
+    }
+
+    fn at(&mut self, _: Site, value: Tensor) -> Tensor {
+        self.z.where_self(&self.own, &value)
+    }
+}
