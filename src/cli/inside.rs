@@ -6,7 +6,7 @@ use super::term::Usage;
 use clap::Args;
 use penjing::dictionary::{Dictionary, file};
 use penjing::error::FileError;
-use penjing::inside::{prompt, row, vectors};
+use penjing::inside::{prompt, row, vectors, words};
 use penjing::intervene::parse;
 use penjing::intervene::plan::Plan;
 use penjing::intervene::position::Prompt;
@@ -14,6 +14,7 @@ use penjing::intervene::record::{Keep, Record};
 use penjing::intervene::run::{Donor, Supplies};
 use penjing::model::Model;
 use penjing::model::{Loaded, Pass, Start, load_with};
+use penjing::tokenizer::Tokenizer;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -119,6 +120,43 @@ impl Edits {
             supplies.donors.insert(name.to_owned(), Donor { recording, prompts: vec![prompt] });
         }
         Ok(supplies)
+    }
+}
+
+#[derive(Args, Clone)]
+pub struct Watching {
+    /// The token whose probability is the response, such as " Sorry"; several count together
+    #[arg(long, required_unless_present = "set", value_name = "TOKEN")]
+    watch: Vec<String>,
+    /// Words whose tokens count too: all that begin one of them
+    #[arg(long, value_name = "WORD,WORD", value_delimiter = ',')]
+    set: Vec<String>,
+}
+
+impl Watching {
+    /// The tokens, each once, of a model with so many logits.
+    ///
+    /// # Errors
+    /// What is no single token, and what the model has no logit for.
+    pub fn tokens(&self, tokenizer: &Tokenizer, size: usize) -> anyhow::Result<Vec<u32>> {
+        let mut watched = Vec::new();
+        for token in &self.watch {
+            watched.push(tokenizer.single(token).map_err(penjing::Error::from)?);
+        }
+        let set: Vec<&str> = self.set.iter().map(|word| word.trim()).collect();
+        watched.extend(words::beginning(tokenizer, size, &set));
+        watched.sort_unstable();
+        watched.dedup();
+        if watched.is_empty() || watched.iter().any(|&id| id as usize >= size) {
+            let message = "no token of the model's output is watched".to_owned();
+            return Err(Usage { message, hint: "name one with --watch, with its leading space".into() }.into());
+        }
+        Ok(watched)
+    }
+
+    /// What was asked for, as written.
+    pub fn names(&self) -> Vec<&String> {
+        self.watch.iter().chain(&self.set).collect()
     }
 }
 

@@ -1,7 +1,7 @@
 //! `penjing sweep`: an edit with a free amount, what it does and what it costs.
 
 use super::Ended;
-use super::inside::{Edits, OnPrompt, Ready};
+use super::inside::{Edits, OnPrompt, Ready, Watching};
 use super::progress::Progress;
 use super::term::{Usage, make_folder, print, print_json, write};
 use super::texts;
@@ -11,7 +11,6 @@ use penjing::inside::corpus::Corpus;
 use penjing::inside::doses::{self, Curve, Dose};
 use penjing::inside::natural::{self, Natural};
 use penjing::inside::vectors::Encoded;
-use penjing::inside::words;
 use penjing::intervene::parse;
 use penjing::intervene::plan::Plan;
 use penjing::intervene::position::Prompt;
@@ -38,12 +37,8 @@ pub struct Sweep {
     doses: String,
     #[command(flatten)]
     edits: Edits,
-    /// The token whose probability is the response, such as " Sorry"; several count together
-    #[arg(long, required_unless_present = "set", value_name = "TOKEN")]
-    watch: Vec<String>,
-    /// Words whose tokens count too: all that begin one of them
-    #[arg(long, value_name = "WORD,WORD", value_delimiter = ',')]
-    set: Vec<String>,
+    #[command(flatten)]
+    watching: Watching,
     /// A text over which what is dosed is looked at by itself, for the marks on the doses (default: the prompts)
     #[arg(long, value_name = "FILE")]
     natural: Option<PathBuf>,
@@ -169,18 +164,7 @@ pub fn run(command: &Sweep, as_json: bool) -> anyhow::Result<Ended> {
     let ready = command.on.ready(0)?;
     let (model, tokenizer) = (&ready.loaded.model, &ready.loaded.tokenizer);
     let supplies = command.edits.supplies(&command.on, &ready, &plans[0])?;
-    let mut watched = Vec::new();
-    for token in &command.watch {
-        watched.push(tokenizer.single(token).map_err(penjing::Error::from)?);
-    }
-    let set: Vec<&str> = command.set.iter().map(|word| word.trim()).collect();
-    watched.extend(words::beginning(tokenizer, model.spec.vocab_out, &set));
-    watched.sort_unstable();
-    watched.dedup();
-    if watched.is_empty() || watched.iter().any(|&id| id as usize >= model.spec.vocab_out) {
-        let message = "no token of the model's output is watched".to_owned();
-        return Err(Usage { message, hint: "name one with --watch, with its leading space".into() }.into());
-    }
+    let watched = command.watching.tokens(tokenizer, model.spec.vocab_out)?;
     let mut prompts: Vec<Encoded> = vec![(ready.tokens.clone(), ready.prompt.clone())];
     if let Some(path) = &command.prompts {
         for prompt in texts::prompts(path)? {
@@ -324,7 +308,7 @@ fn document(command: &Sweep, seen: &Seen, model: &str) -> Value {
         "schema": "penjing.sweep/1",
         "model": model,
         "edit": command.dose,
-        "watched": command.watch.iter().chain(&command.set).collect::<Vec<_>>(),
+        "watched": command.watching.names(),
         "prompts": prompts,
         "unedited": curve.unedited,
         "unedited_cross_entropy": text.and_then(<[_]>::last).map(|of| price(*of)),

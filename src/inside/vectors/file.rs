@@ -14,11 +14,26 @@ use tch::{Kind, Tensor};
 /// # Errors
 /// None in practice: the record holds nothing that JSON has not.
 pub fn to_bytes(made: &Made) -> Result<Vec<u8>, safetensors::SafeTensorError> {
-    let numbers = numbers(&made.values);
+    let record = serde_json::to_string(&made.record).unwrap_or_default();
+    with_metadata(&made.values, Some(HashMap::from([(KEY.to_owned(), record)])))
+}
+
+/// Numbers alone as a safetensors file: one tensor, `vector`, f32.
+///
+/// # Errors
+/// None in practice.
+pub fn plain_bytes(values: &Tensor) -> Result<Vec<u8>, safetensors::SafeTensorError> {
+    with_metadata(values, None)
+}
+
+fn with_metadata(
+    values: &Tensor,
+    metadata: Option<HashMap<String, String>>,
+) -> Result<Vec<u8>, safetensors::SafeTensorError> {
+    let numbers = numbers(values);
     let bytes: Vec<u8> = numbers.iter().flat_map(|number| (*number as f32).to_le_bytes()).collect();
     let view = TensorView::new(Dtype::F32, vec![numbers.len()], &bytes)?;
-    let record = serde_json::to_string(&made.record).unwrap_or_default();
-    safetensors::serialize([(TENSOR, view)], Some(HashMap::from([(KEY.to_owned(), record)])))
+    safetensors::serialize([(TENSOR, view)], metadata)
 }
 
 /// The numbers of a vector.

@@ -2,7 +2,8 @@
 //! et al., arXiv:2310.15213).
 //!
 //! ā = mean of a head's z at the last position over prompts that are answered right. Indirect effect of a head: what setting
-//! its z there to ā adds to the probability of the right answer where the labels of the examples have changed places. The
+//! its z there to ā adds to the probability of the right answer where the labels of the examples are corrupt
+//! (changed places, as in the paper, or copies of their words: examples of another relation). The
 //! vector is Σ ā · W_O over the heads of largest mean effect, without the output bias, which is no head's. It is added to the
 //! output of a block at the last position of a prompt without examples; the block is chosen on pairs of its own.
 //!
@@ -10,7 +11,7 @@
 //! ([`Column`]). In models that norm what the attention adds (Gemma 2 and 3, OLMo 2) the sum is what enters that norm: its length
 //! says nothing, and a layer sweep should try several doses.
 
-use super::in_context::{Asked, Lesson, Pair, Split, is_right, right, right_by_layer};
+use super::in_context::{Asked, Labels, Lesson, Pair, Split, is_right, right, right_by_layer};
 use super::{VectorError, random_like};
 use crate::inside::backpatch::Share;
 use crate::inside::column::Column;
@@ -25,7 +26,7 @@ use tch::{Device, Kind, Tensor};
 pub struct Settings {
     /// Prompts answered right that the means are taken over.
     pub prompts: usize,
-    /// Prompts with shuffled labels that the effects are measured on.
+    /// Prompts with corrupt labels that the effects are measured on.
     pub effects: usize,
     /// Heads that the vector is made of.
     pub heads: usize,
@@ -47,18 +48,20 @@ pub struct Found {
     pub heads: Vec<HeadEffect>,
     pub effects: Array2<f64>,
     pub made_from: usize,
+    /// The mean length of the changed block's output at the last position, before it is changed.
+    pub usual_norm: f64,
     /// The block whose output is changed, chosen on pairs of its own, and how many of those it gets right at each.
     pub layer: usize,
     pub by_layer: Vec<Share>,
-    /// On the pairs of the test: prompts without examples, with examples, and with examples whose labels changed places.
+    /// On the pairs of the test: prompts without examples, with examples, and with examples under corrupt labels.
     pub zero_shot: Share,
     pub in_context: Share,
-    pub shuffled: Share,
+    pub corrupt: Share,
     /// Prompts without examples with the vector, and with random ones of its length.
     pub with: Share,
     pub with_random: Share,
-    /// Prompts with shuffled labels with the vector.
-    pub shuffled_with: Share,
+    /// Prompts with corrupt labels with the vector.
+    pub corrupt_with: Share,
 }
 
 /// At most so many draws for each prompt that must be answered right.
@@ -76,13 +79,13 @@ pub fn make(
     settings: &Settings,
     progress: &mut dyn FnMut(f64),
 ) -> Result<Found, VectorError> {
-    if lesson.shots < 2 {
+    if lesson.shots < 2 && lesson.corrupt == Labels::Shuffled {
         return Err(VectorError::FewShots { shots: lesson.shots });
     }
     let model = lesson.model;
     let mut random = ChaCha8Rng::seed_from_u64(settings.seed);
     let split = Split::new(pairs, lesson.shots, &mut random)?;
-    let (mut clean, mut shuffled) = (Vec::new(), Vec::new());
+    let (mut clean, mut corrupt) = (Vec::new(), Vec::new());
     let mut tried = 0;
     let wanted = settings.prompts.max(settings.effects);
     while clean.len() < wanted && tried < TRIES * wanted {
@@ -91,7 +94,7 @@ pub fn make(
         let next = Column::new(model, &examples.clean.encoded.0)?.next;
         if is_right(&next, examples.clean.answer) {
             clean.push(examples.clean);
-            shuffled.push(examples.shuffled);
+            corrupt.push(examples.corrupt);
         }
         tried += 1;
         progress(0.4 * clean.len() as f64 / wanted as f64);
@@ -100,9 +103,9 @@ pub fn make(
         return Err(VectorError::NoneRight { asked: tried });
     }
     clean.truncate(settings.prompts);
-    shuffled.truncate(settings.effects);
+    corrupt.truncate(settings.effects);
     let means = means(model, &clean)?;
-    let effects = effects(model, &shuffled, &means, &mut |share| progress(0.4 + 0.5 * share))?;
+    let effects = effects(model, &corrupt, &means, &mut |share| progress(0.4 + 0.5 * share))?;
     let heads = strongest(&effects, settings.heads);
     let values = vector(model, &means, &heads);
     tested(lesson, &split, &values, Use::Add, settings.seed, &mut random).map(|found| Found {
@@ -207,11 +210,11 @@ pub(super) fn tested(
     // Of equal layers the first.
     let layer = (0..by_layer.len()).rev().max_by_key(|&layer| by_layer[layer].count).unwrap_or(0);
     let zero_shot = lesson.without_examples(&split.test)?;
-    let (mut clean, mut shuffled) = (Vec::new(), Vec::new());
+    let (mut clean, mut corrupt) = (Vec::new(), Vec::new());
     for query in &split.test {
         let examples = lesson.with_examples(query, &split.make, random)?;
         clean.push(examples.clean);
-        shuffled.push(examples.shuffled);
+        corrupt.push(examples.corrupt);
     }
     let with = |prompts: &[Asked], vector: &Tensor| -> Result<Vec<bool>, VectorError> {
         let one = |asked: &Asked| {
@@ -222,6 +225,10 @@ pub(super) fn tested(
         prompts.iter().map(one).collect()
     };
     let values = at(layer);
+    let mut lengths = 0.0;
+    for asked in &zero_shot {
+        lengths += Column::new(model, &asked.encoded.0)?.residual[layer + 1].norm().double_value(&[]);
+    }
     let mut by_chance = Vec::new();
     for number in 0..RANDOM {
         by_chance.extend(with(&zero_shot, &random_like(&values, seed + number))?);
@@ -230,14 +237,15 @@ pub(super) fn tested(
         heads: Vec::new(),
         effects: Array2::zeros((0, 0)),
         made_from: 0,
+        usual_norm: lengths / zero_shot.len().max(1) as f64,
         layer,
         by_layer,
         zero_shot: right(model, &zero_shot)?,
         in_context: right(model, &clean)?,
-        shuffled: right(model, &shuffled)?,
+        corrupt: right(model, &corrupt)?,
         with: Share::new(with(&zero_shot, &values)?.into_iter()),
         with_random: Share::new(by_chance.into_iter()),
-        shuffled_with: Share::new(with(&shuffled, &values)?.into_iter()),
+        corrupt_with: Share::new(with(&corrupt, &values)?.into_iter()),
         values,
     })
 }

@@ -40,6 +40,15 @@ impl Format {
     }
 }
 
+/// What takes the place of the labels of examples, so that they no longer show the relation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Labels {
+    /// Every example has the label of another (Todd et al.).
+    Shuffled,
+    /// Every example has its own word: the examples show copying.
+    Copied,
+}
+
 /// Who asks, and how.
 pub struct Lesson<'a> {
     pub model: &'a Model,
@@ -48,6 +57,7 @@ pub struct Lesson<'a> {
     pub format: Format,
     /// Examples before each query.
     pub shots: usize,
+    pub corrupt: Labels,
 }
 
 /// A prompt with its answer.
@@ -116,9 +126,13 @@ impl Lesson<'_> {
         let of = |turn: usize| -> Vec<(&str, &str)> {
             (0..shown.len()).map(|i| (shown[i].0.as_str(), shown[(i + turn) % shown.len()].1.as_str())).collect()
         };
-        // A turn of the labels by one place or more: every example has the label of another.
+        // Of one place or more.
         let turn = 1 + (random.next_u64() % shown.len().saturating_sub(1).max(1) as u64) as usize;
-        Ok(Examples { clean: self.ask(&of(0), query)?, shuffled: self.ask(&of(turn), query)? })
+        let corrupt = match self.corrupt {
+            Labels::Shuffled => of(turn),
+            Labels::Copied => shown.iter().map(|pair| (pair.0.as_str(), pair.0.as_str())).collect(),
+        };
+        Ok(Examples { clean: self.ask(&of(0), query)?, corrupt: self.ask(&corrupt, query)? })
     }
 
     /// The prompts of queries without examples.
@@ -130,10 +144,10 @@ impl Lesson<'_> {
     }
 }
 
-/// A query with examples, and with the same examples whose labels changed places.
+/// A query with examples, and with the same examples under other labels.
 pub struct Examples {
     pub clean: Asked,
-    pub shuffled: Asked,
+    pub corrupt: Asked,
 }
 
 /// Whether the likeliest of `[vocab]` is the answer.

@@ -70,6 +70,8 @@ pub struct Scan {
     pub candidates: Vec<Candidate>,
     /// The vectors of the candidates, `[d_model]` each, f64.
     pub vectors: Vec<Tensor>,
+    /// The mean length of what is read where each is read.
+    pub usual_norms: Vec<f64>,
     pub chosen: Option<usize>,
     /// Prompts that made the means and that gave the scores, positive and negative.
     pub made_from: [usize; 2],
@@ -117,7 +119,11 @@ pub fn scan(
     }
     let (positive, positive_test) = positive.split_at(positive.len() - positive.len() / 4);
     let (negative, negative_test) = negative.split_at(negative.len() - negative.len() / 4);
-    let differences = means(model, positive, positions)? - means(model, negative, positions)?; // [position, layer, d_model]
+    let [(mean_positive, lengths_positive), (mean_negative, lengths_negative)] =
+        [means(model, positive, positions)?, means(model, negative, positions)?];
+    let differences = mean_positive - mean_negative; // [position, layer, d_model]
+    let (ones, others) = (positive.len() as f64, negative.len() as f64);
+    let lengths = (lengths_positive * ones + lengths_negative * others) / (ones + others); // [position, layer]
     let nothing = (Plan::default(), Supplies::default());
     let plain = |prompts: &[Encoded]| -> Result<Vec<(f64, Tensor)>, VectorError> {
         prompts.iter().map(|prompt| said(prompt, &nothing.0, &nothing.1)).collect()
@@ -166,6 +172,7 @@ pub fn scan(
     Ok(Scan {
         candidates,
         vectors,
+        usual_norms: Vec::<f64>::try_from(lengths.flatten(0, 1).to_device(Device::Cpu)).unwrap_or_default(),
         chosen,
         made_from: [positive.len(), negative.len()],
         scored_on: [positive_test.len(), negative_test.len()],
@@ -183,11 +190,13 @@ fn discarded(one: &Candidate, last_layer: usize, rules: &Rules) -> Option<&'stat
     }
 }
 
-/// What enters every block at the positions, on average over prompts: `[position, layer, d_model]`, f64.
-fn means(model: &Model, prompts: &[Encoded], positions: &[i64]) -> Result<Tensor, VectorError> {
+/// What enters every block at the positions, on average over prompts, and how long it is: `[position, layer, d_model]` and
+/// `[position, layer]`, f64.
+fn means(model: &Model, prompts: &[Encoded], positions: &[i64]) -> Result<(Tensor, Tensor), VectorError> {
     let layers = model.spec.layers;
     let sizes = [positions.len(), layers, model.spec.d_model].map(|size| size as i64);
     let mut sum = Tensor::zeros(sizes, (Kind::Double, model.device));
+    let mut lengths = Tensor::zeros(&sizes[..2], (Kind::Double, model.device));
     for (tokens, _) in prompts {
         if let Some(&position) = positions.iter().find(|&&at| at >= 0 || -at > tokens.len() as i64) {
             return Err(VectorError::Position { position, tokens: tokens.len() });
@@ -198,7 +207,10 @@ fn means(model: &Model, prompts: &[Encoded], positions: &[i64]) -> Result<Tensor
         let entering: Vec<Tensor> = recording.values.values().map(|value| value.get(0)).collect();
         let entering = Tensor::stack(&entering, 1); // [pos, layer, d_model]
         let places: Vec<i64> = positions.iter().map(|at| at + tokens.len() as i64).collect();
-        sum += entering.index_select(0, &Tensor::from_slice(&places).to_device(model.device)).to_kind(Kind::Double);
+        let read = entering.index_select(0, &Tensor::from_slice(&places).to_device(model.device)).to_kind(Kind::Double);
+        lengths += read.square().sum_dim_intlist(2, false, Kind::Double).sqrt();
+        sum += read;
     }
-    Ok(sum / prompts.len().max(1) as f64)
+    let count = prompts.len().max(1) as f64;
+    Ok((sum / count, lengths / count))
 }

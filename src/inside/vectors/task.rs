@@ -3,15 +3,25 @@
 //!
 //! θ_l = output of block l at the last position of examples and a query that is not the one asked, here the mean over several
 //! draws (one draw is the paper's). In a prompt without examples it replaces the output of block l at the last position; l is
-//! chosen on pairs of its own. Cost: a forward a draw, and a token through the blocks above l for every layer and prompt.
+//! chosen on pairs of its own. The contrast of θ_l with the same under corrupt labels is a difference of means between two relations
+//! that examples show, and is added instead. Cost: a forward a draw, and a token through the blocks above l for every layer and prompt.
 
 use super::VectorError;
 use super::function::{Found, Use, tested};
-use super::in_context::{Lesson, Pair, Split};
+use super::in_context::{Asked, Lesson, Pair, Split};
 use crate::inside::column::Column;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
+
+/// What is made of the states.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kept {
+    /// θ, which replaces a state.
+    State,
+    /// θ less the same with corrupt labels, which is added to a state.
+    Contrast,
+}
 
 /// The task vector of a list of pairs, from so many draws of examples.
 ///
@@ -20,6 +30,7 @@ use tch::{Device, Kind, Tensor};
 pub fn make(
     lesson: &Lesson,
     pairs: &[Pair],
+    kept: Kept,
     prompts: usize,
     seed: u64,
     progress: &mut dyn FnMut(f64),
@@ -31,10 +42,14 @@ pub fn make(
         progress(index as f64 / prompts as f64);
         let query = split.make[(random.next_u64() % split.make.len() as u64) as usize];
         let examples = lesson.with_examples(query, &split.make, &mut random)?;
-        let column = Column::new(lesson.model, &examples.clean.encoded.0)?;
-        outputs.push(Tensor::stack(&column.residual[1..], 0)); // [layer, d_model]
+        let states = |prompt: &Asked| -> Result<Tensor, VectorError> {
+            Ok(Tensor::stack(&Column::new(lesson.model, &prompt.encoded.0)?.residual[1..], 0)) // [layer, d_model]
+        };
+        let clean = states(&examples.clean)?;
+        outputs.push(if kept == Kept::State { clean } else { clean - states(&examples.corrupt)? });
     }
     let means = Tensor::stack(&outputs, 0).mean_dim(0, false, Kind::Double).to_device(Device::Cpu); // [layer, d_model]
-    let found = tested(lesson, &split, &means, Use::Replace, seed, &mut random)?;
+    let how = if kept == Kept::State { Use::Replace } else { Use::Add };
+    let found = tested(lesson, &split, &means, how, seed, &mut random)?;
     Ok(Found { made_from: prompts, ..found })
 }
