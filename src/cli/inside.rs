@@ -1,22 +1,28 @@
 //! What the commands that look inside on one prompt have in common: the prompt, the model, and what edits name.
 
 use super::options::BosArgument;
+use super::progress::Progress;
 use super::resources::Resources;
 use super::term::Usage;
+use super::texts;
 use clap::Args;
+use indexmap::IndexMap;
 use penjing::dictionary::{Dictionary, file};
 use penjing::error::FileError;
-use penjing::inside::{prompt, row, vectors, words};
+use penjing::inside::{means, prompt, row, vectors, words};
+use penjing::intervene::address::Position;
 use penjing::intervene::parse;
 use penjing::intervene::plan::Plan;
 use penjing::intervene::position::Prompt;
 use penjing::intervene::record::{Keep, Record};
 use penjing::intervene::run::{Donor, Supplies};
 use penjing::model::Model;
+use penjing::model::site::Site;
 use penjing::model::{Loaded, Pass, Start, load_with};
 use penjing::tokenizer::Tokenizer;
 use std::path::Path;
 use std::rc::Rc;
+use tch::Tensor;
 
 #[derive(Args, Clone)]
 pub struct OnPrompt {
@@ -76,7 +82,16 @@ pub struct Edits {
     /// Another prompt, for edits such as "L5:-1 = from L5:-1@NAME"
     #[arg(long, value_name = "NAME=TEXT")]
     donor: Vec<String>,
+    /// Prompts, one a line, over whose positions the means of `mean` edits are taken
+    #[arg(long, value_name = "FILE", conflicts_with = "task")]
+    means: Option<std::path::PathBuf>,
+    /// A task over whose prompts they are taken
+    #[arg(long, value_name = "TASK")]
+    task: Option<String>,
 }
+
+/// Prompts of a task that means are taken over.
+const MEANS_OVER: usize = 64;
 
 impl Edits {
     /// # Errors
@@ -119,7 +134,31 @@ impl Edits {
             let recording = record.finish().map_err(penjing::Error::from)?;
             supplies.donors.insert(name.to_owned(), Donor { recording, prompts: vec![prompt] });
         }
+        supplies.means = self.taken(on, ready, plan)?;
         Ok(supplies)
+    }
+
+    /// The means that the plan's edits put in.
+    fn taken(&self, on: &OnPrompt, ready: &Ready, plan: &Plan) -> anyhow::Result<IndexMap<Site, Tensor>> {
+        let sites = means::wanted(plan, &ready.loaded.model).map_err(penjing::Error::from)?;
+        let given = self.means.is_some() || self.task.is_some();
+        if sites.is_empty() == given {
+            let (message, hint) = match given {
+                true => ("means are given, and no edit puts a mean in", "write an edit such as \"L5.H3 = mean\""),
+                false => ("a `mean` edit needs prompts to take the mean over", "give --means FILE or --task TASK"),
+            };
+            return Err(Usage { message: message.into(), hint: hint.into() }.into());
+        }
+        let texts = match (&self.means, &self.task) {
+            (Some(path), _) => texts::prompts(path)?,
+            (None, Some(task)) => texts::clean_prompts(std::slice::from_ref(task), MEANS_OVER, 0)?,
+            (None, None) => return Ok(IndexMap::new()),
+        };
+        let encode = |text: &String| on.encode(text, &ready.loaded, 0);
+        let prompts = texts.iter().map(encode).collect::<Result<Vec<_>, _>>()?;
+        let progress = Progress::bar("means");
+        let means = means::of(&ready.loaded.model, &sites, &prompts, &Position::All, &mut |share| progress.set(share));
+        Ok(means.map_err(penjing::Error::from)?)
     }
 }
 
