@@ -68,6 +68,8 @@ pub enum LabelsArgument {
     Shuffled,
     /// Each the word itself: examples of copying
     Copied,
+    /// No examples: the word alone
+    Bare,
 }
 
 impl InContext {
@@ -103,10 +105,11 @@ pub fn run(command: &Make, as_json: bool) -> anyhow::Result<Ended> {
     let (corrupt, labels) = match command.in_context.labels {
         LabelsArgument::Shuffled => (Labels::Shuffled, "shuffled"),
         LabelsArgument::Copied => (Labels::Copied, "copied"),
+        LabelsArgument::Bare => (Labels::Bare, "bare"),
     };
     let InContext { format, shots, prompts, effects, heads, report, theme, .. } = &command.in_context;
     let style = style(theme)?;
-    for (name, count) in [("--shots", shots), ("--prompts", prompts), ("--effects", effects), ("--heads", heads)] {
+    for (name, count) in [("--prompts", prompts), ("--effects", effects), ("--heads", heads)] {
         if *count == 0 {
             return Err(Usage { message: format!("{name} 0 makes no vector"), hint: "take 1 or more".into() }.into());
         }
@@ -199,14 +202,18 @@ fn text(found: &Found, corrupt: &str, out: &Path) -> String {
         vec![name.to_owned(), format!("{} of {}", share.count, share.of), format!("{rate:.2} [{low:.2}, {high:.2}]")]
     };
     let layer = found.layer;
-    let rows = [
-        row("without examples", &found.zero_shot),
-        row(&format!("without examples, vector at L{layer}"), &found.with),
-        row(&format!("without examples, random ones at L{layer}"), &found.with_random),
+    let bare = corrupt == "bare";
+    let without = if bare { "the word alone" } else { "without examples" };
+    let mut rows = vec![
+        row(without, &found.zero_shot),
+        row(&format!("{without}, vector at L{layer}"), &found.with),
+        row(&format!("{without}, random ones at L{layer}"), &found.with_random),
         row("with examples", &found.in_context),
-        row(&format!("with {corrupt} examples"), &found.corrupt),
-        row(&format!("with {corrupt} examples, vector at L{layer}"), &found.corrupt_with),
     ];
+    if !bare {
+        rows.push(row(&format!("with {corrupt} examples"), &found.corrupt));
+        rows.push(row(&format!("with {corrupt} examples, vector at L{layer}"), &found.corrupt_with));
+    }
     let heads = found.heads.iter().map(|head| format!("L{}.H{} {:+.4}", head.layer, head.head, head.effect));
     let heads: Vec<String> = heads.collect();
     let heads = if heads.is_empty() { String::new() } else { format!("\n\nheads: {}", heads.join(", ")) };

@@ -17,7 +17,7 @@ use crate::inside::backpatch::Share;
 use crate::inside::column::Column;
 use crate::model::Model;
 use ndarray::Array2;
-use rand::{Rng, SeedableRng};
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
@@ -64,8 +64,6 @@ pub struct Found {
     pub corrupt_with: Share,
 }
 
-/// At most so many draws for each prompt that must be answered right.
-const TRIES: usize = 8;
 /// Random directions that the vector stands beside.
 const RANDOM: u64 = 5;
 
@@ -85,23 +83,10 @@ pub fn make(
     let model = lesson.model;
     let mut random = ChaCha8Rng::seed_from_u64(settings.seed);
     let split = Split::new(pairs, lesson.shots, &mut random)?;
-    let (mut clean, mut corrupt) = (Vec::new(), Vec::new());
-    let mut tried = 0;
     let wanted = settings.prompts.max(settings.effects);
-    while clean.len() < wanted && tried < TRIES * wanted {
-        let query = split.make[(random.next_u64() % split.make.len() as u64) as usize];
-        let examples = lesson.with_examples(query, &split.make, &mut random)?;
-        let next = Column::new(model, &examples.clean.encoded.0)?.next;
-        if is_right(&next, examples.clean.answer) {
-            clean.push(examples.clean);
-            corrupt.push(examples.corrupt);
-        }
-        tried += 1;
-        progress(0.4 * clean.len() as f64 / wanted as f64);
-    }
-    if clean.is_empty() {
-        return Err(VectorError::NoneRight { asked: tried });
-    }
+    let examples = lesson.answered_right(&split.make, wanted, &mut random, &mut |share| progress(0.4 * share))?;
+    let (mut clean, mut corrupt): (Vec<Asked>, Vec<Asked>) =
+        examples.into_iter().map(|examples| (examples.clean, examples.corrupt)).unzip();
     clean.truncate(settings.prompts);
     corrupt.truncate(settings.effects);
     let means = means(model, &clean)?;

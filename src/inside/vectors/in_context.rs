@@ -17,6 +17,9 @@ use tch::Tensor;
 /// A word and what the relation makes of it.
 pub type Pair = (String, String);
 
+/// At most so many draws for each prompt that must be answered right.
+const TRIES: usize = 8;
+
 /// How examples are written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Format {
@@ -40,13 +43,15 @@ impl Format {
     }
 }
 
-/// What takes the place of the labels of examples, so that they no longer show the relation.
+/// What a prompt that does not show the relation has in place of the labels of its examples.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Labels {
     /// Every example has the label of another (Todd et al.).
     Shuffled,
     /// Every example has its own word: the examples show copying.
     Copied,
+    /// No examples and nothing around the query: the word alone, with a space before it.
+    Bare,
 }
 
 /// Who asks, and how.
@@ -102,7 +107,10 @@ impl Lesson<'_> {
     /// # Errors
     /// A text that the model cannot take, or an answer that does not begin with a token of its own.
     pub fn ask(&self, examples: &[(&str, &str)], query: &Pair) -> Result<Asked, VectorError> {
-        let text = self.format.text(examples, &query.0);
+        self.ask_as(self.format.text(examples, &query.0), query)
+    }
+
+    fn ask_as(&self, text: String, query: &Pair) -> Result<Asked, VectorError> {
         let encode = |text: &str| prompt::encode(text, self.tokenizer, &self.model.spec, self.bos, 0);
         let (encoded, whole) = (encode(&text)?, encode(&format!("{text} {}", query.1))?);
         let answer = whole.0.strip_prefix(&encoded.0[..]).and_then(|rest| rest.first());
@@ -129,18 +137,52 @@ impl Lesson<'_> {
         // Of one place or more.
         let turn = 1 + (random.next_u64() % shown.len().saturating_sub(1).max(1) as u64) as usize;
         let corrupt = match self.corrupt {
-            Labels::Shuffled => of(turn),
-            Labels::Copied => shown.iter().map(|pair| (pair.0.as_str(), pair.0.as_str())).collect(),
+            Labels::Shuffled => self.ask(&of(turn), query)?,
+            Labels::Copied => {
+                self.ask(&shown.iter().map(|pair| (pair.0.as_str(), pair.0.as_str())).collect::<Vec<_>>(), query)?
+            }
+            Labels::Bare => self.bare(query)?,
         };
-        Ok(Examples { clean: self.ask(&of(0), query)?, corrupt: self.ask(&corrupt, query)? })
+        Ok(Examples { clean: self.ask(&of(0), query)?, corrupt })
     }
 
-    /// The prompts of queries without examples.
+    fn bare(&self, query: &Pair) -> Result<Asked, VectorError> {
+        self.ask_as(format!(" {}", query.0), query)
+    }
+
+    /// So many queries with examples that the model answers right, each with its corrupt prompt; fewer if it takes too many
+    /// tries.
+    ///
+    /// # Errors
+    /// As [`Lesson::ask`], and where none is answered right.
+    pub fn answered_right(
+        &self,
+        pool: &[&Pair],
+        wanted: usize,
+        random: &mut ChaCha8Rng,
+        progress: &mut dyn FnMut(f64),
+    ) -> Result<Vec<Examples>, VectorError> {
+        let (mut found, mut tried) = (Vec::new(), 0);
+        while found.len() < wanted && tried < TRIES * wanted {
+            let query = pool[(random.next_u64() % pool.len() as u64) as usize];
+            let examples = self.with_examples(query, pool, random)?;
+            let next = Column::new(self.model, &examples.clean.encoded.0)?.next;
+            if is_right(&next, examples.clean.answer) {
+                found.push(examples);
+            }
+            tried += 1;
+            progress(found.len() as f64 / wanted as f64);
+        }
+        if found.is_empty() { Err(VectorError::NoneRight { asked: tried }) } else { Ok(found) }
+    }
+
+    /// The prompts of queries without examples, or the bare words.
     ///
     /// # Errors
     /// As [`Lesson::ask`].
     pub fn without_examples(&self, queries: &[&Pair]) -> Result<Vec<Asked>, VectorError> {
-        queries.iter().map(|query| self.ask(&[], query)).collect()
+        let one = |query: &&Pair| if self.corrupt == Labels::Bare { self.bare(query) } else { self.ask(&[], query) };
+        queries.iter().map(one).collect()
     }
 }
 
