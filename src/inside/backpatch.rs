@@ -3,14 +3,15 @@
 //!
 //! Paper: Biran et al., arXiv:2406.12775. "At least one pair of layers mends it" has a chance rate that grows with the pairs, so
 //! it stands beside nulls: the same with forward pairs (an earlier block's output put in later), with the donor another
-//! prompt, and with the answer of another prompt counted; and beside a single pair of layers that was chosen on other prompts.
-//! Cost: for each prompt and position one run of the blocks above t for every pair (s, t).
+//! prompt, and with the answer of another prompt counted; and beside a single pair of layers that was chosen on other prompts,
+//! or named before. Cost: for each prompt, position and target layer one batch, whose rows are all sources and donors, of the
+//! blocks above at that position and those after it.
 
 use super::generate::{Continuation, Sampling};
-use super::patchscope::{Mapping, Target, read};
+use super::patchscope::{Reading, Target, read};
+use super::prompt::of_pair;
 use crate::compare::overlap::wilson;
 use crate::dataset::TokenPair;
-use crate::intervene::position::Prompt;
 use crate::model::Model;
 use tch::Tensor;
 
@@ -23,10 +24,13 @@ pub struct Share {
 }
 
 impl Share {
-    pub fn new(flags: impl Iterator<Item = bool>) -> Share {
+    pub fn new(count: usize, of: usize) -> Share {
+        Share { count, of, interval: wilson(count, of) }
+    }
+
+    pub fn of(flags: impl Iterator<Item = bool>) -> Share {
         let flags: Vec<bool> = flags.collect();
-        let count = flags.iter().filter(|flag| **flag).count();
-        Share { count, of: flags.len(), interval: wilson(count, flags.len()) }
+        Share::new(flags.iter().filter(|flag| **flag).count(), flags.len())
     }
 }
 
@@ -53,56 +57,111 @@ pub struct Found {
     pub pairs: Vec<(Pair, usize)>,
 }
 
+/// When an answer counts as right.
+pub enum Criterion<'a> {
+    /// The likeliest next token is a right answer.
+    Next,
+    /// A right answer's text occurs in what the model goes on with, greedily, for so many tokens.
+    Text { count: usize, stop: Vec<u32>, decode: &'a dyn Fn(&[u32]) -> String },
+}
+
+impl Criterion<'_> {
+    fn continuation(&self) -> Continuation {
+        let sampling = Sampling { temperature: 0.0, top_p: 1.0, seed: 0 };
+        match self {
+            Criterion::Next => Continuation { count: 0, sampling, stop: Vec::new() },
+            Criterion::Text { count, stop, .. } => Continuation { count: *count, sampling, stop: stop.clone() },
+        }
+    }
+
+    fn holds(&self, Reading { next, tokens }: &Reading, pair: &TokenPair) -> bool {
+        match self {
+            Criterion::Next => {
+                u32::try_from(next.argmax(-1, false).int64_value(&[])).is_ok_and(|token| pair.right.contains(&token))
+            }
+            Criterion::Text { decode, .. } => {
+                let text = decode(tokens);
+                pair.prompt.right.iter().map(|alias| alias.trim()).any(|alias| text.contains(alias))
+            }
+        }
+    }
+
+    /// What the prompt by itself goes on with: a value put back where it was.
+    fn unedited(&self, model: &Model, pair: &TokenPair) -> Reading {
+        let target = Target::new(model, &of_pair(pair));
+        let (layer, last) = (model.spec.layers - 1, pair.len() - 1);
+        match self {
+            Criterion::Next => Reading { next: target.next, tokens: Vec::new() },
+            Criterion::Text { .. } => {
+                let own = read(model, &of_pair(pair), last).swap_remove(layer);
+                target.with_each(layer, last, &own.unsqueeze(0), &self.continuation()).swap_remove(0)
+            }
+        }
+    }
+}
+
 /// Which of the pairs the model gets wrong, by its likeliest next token.
 pub fn wrong<'a>(model: &Model, pairs: &'a [TokenPair]) -> Vec<&'a TokenPair> {
-    pairs.iter().filter(|pair| !says(&Target::new(model, &encoded(pair)).next, pair)).collect()
+    wrong_by(model, pairs, &Criterion::Next)
 }
 
-fn encoded(pair: &TokenPair) -> (Vec<u32>, Prompt) {
-    (pair.clean.clone(), Prompt::of_length(pair.len()))
-}
-
-/// Whether the likeliest token is a right answer of the pair.
-fn says(next: &Tensor, pair: &TokenPair) -> bool {
-    u32::try_from(next.argmax(-1, false).int64_value(&[])).is_ok_and(|token| pair.right.contains(&token))
+/// Which of the pairs the model gets wrong. The caller keeps what is generated within the model's context.
+pub fn wrong_by<'a>(model: &Model, pairs: &'a [TokenPair], criterion: &Criterion) -> Vec<&'a TokenPair> {
+    pairs.iter().filter(|pair| !criterion.holds(&criterion.unedited(model, pair), pair)).collect()
 }
 
 /// Tries every pair of layers at one place of prompts that all have it; `failures` are those that the model gets wrong.
 /// `progress` is told how much is done, from 0 to 1.
 pub fn at(model: &Model, place: &str, failures: &[&TokenPair], progress: &mut dyn FnMut(f64)) -> Found {
+    at_by(model, place, failures, &Criterion::Next, progress)
+}
+
+/// As [`at`], by any criterion.
+pub fn at_by(
+    model: &Model,
+    place: &str,
+    failures: &[&TokenPair],
+    criterion: &Criterion,
+    progress: &mut dyn FnMut(f64),
+) -> Found {
     let layers = model.spec.layers;
     let all: Vec<Pair> =
         (0..layers).flat_map(|source| (0..layers).map(move |target| Pair { source, target })).collect();
-    let once =
-        Continuation { count: 0, sampling: Sampling { temperature: 0.0, top_p: 1.0, seed: 0 }, stop: Vec::new() };
+    let continuation = criterion.continuation();
     // The last token of the place, where a word is complete.
     let position = |pair: &TokenPair| pair.positions.get(place).map_or(pair.len() - 1, |range| range.end - 1);
     let mut rows: Vec<Row> = Vec::new();
     for (index, pair) in failures.iter().enumerate() {
         progress(index as f64 / failures.len() as f64);
-        let target = Target::new(model, &encoded(pair));
+        let target = Target::new(model, &of_pair(pair));
         // The next that asks for something else: another prompt with the same answer would be no null.
         let mut others = (1..failures.len()).map(|step| failures[(index + step) % failures.len()]);
         let other = others.find(|other| !other.right.iter().any(|token| pair.right.contains(token)));
-        let own = read(model, &encoded(pair), position(pair));
-        let donor = other.map(|other| read(model, &encoded(other), position(other)));
-        let mut row = Row::default();
-        for &layers in &all {
-            let next = |values: &[Tensor]| {
-                let value = &values[layers.source];
-                target.with(layers.target, position(pair), value, Mapping::Identity, &once).next
-            };
-            let mended = next(&own);
-            row.mended.push(says(&mended, pair));
-            row.answer.push(other.is_some_and(|other| says(&mended, other)));
-            let donor = donor.as_ref().filter(|_| layers.source > layers.target);
-            row.donor.push(donor.is_some_and(|donor| says(&next(donor), pair)));
+        let own = read(model, &of_pair(pair), position(pair));
+        let donor = other.map(|other| read(model, &of_pair(other), position(other)));
+        let mut row = Row::new(all.len());
+        for layer in 0..layers {
+            // All sources, then the donors from above.
+            let of_donor = donor.as_deref().map_or(&[][..], |donor| &donor[layer + 1..]);
+            let values: Vec<&Tensor> = own.iter().chain(of_donor).collect();
+            let readings = target.with_each(layer, position(pair), &Tensor::stack(&values, 0), &continuation);
+            for (source, reading) in readings.iter().enumerate() {
+                let right = criterion.holds(reading, pair);
+                match source.checked_sub(layers) {
+                    None => {
+                        row.mended[source * layers + layer] = right;
+                        row.answer[source * layers + layer] =
+                            other.is_some_and(|other| criterion.holds(reading, other));
+                    }
+                    Some(above) => row.donor[(layer + 1 + above) * layers + layer] = right,
+                }
+            }
         }
         rows.push(row);
     }
     let back = |pair: &Pair| pair.source > pair.target;
     let any = |of: fn(&Row) -> &Vec<bool>, which: &dyn Fn(&Pair) -> bool| {
-        Share::new(rows.iter().map(|row| of(row).iter().zip(&all).any(|(flag, pair)| *flag && which(pair))))
+        Share::of(rows.iter().map(|row| of(row).iter().zip(&all).any(|(flag, pair)| *flag && which(pair))))
     };
     let (first, second) = rows.split_at(rows.len() / 2);
     let count = |rows: &[Row], index: usize| rows.iter().filter(|row| row.mended[index]).count();
@@ -110,7 +169,7 @@ pub fn at(model: &Model, place: &str, failures: &[&TokenPair], progress: &mut dy
     let best = (0..all.len()).filter(|&index| back(&all[index])).rev().max_by_key(|&index| count(first, index));
     let chosen = best
         .filter(|_| !first.is_empty())
-        .map(|index| (all[index], Share::new(second.iter().map(|row| row.mended[index]))));
+        .map(|index| (all[index], Share::of(second.iter().map(|row| row.mended[index]))));
     Found {
         place: place.to_owned(),
         any: any(|row| &row.mended, &back),
@@ -122,10 +181,15 @@ pub fn at(model: &Model, place: &str, failures: &[&TokenPair], progress: &mut dy
     }
 }
 
-/// Of one prompt, for every pair of layers.
-#[derive(Default)]
+/// Of one prompt, for every pair of layers, sources outermost.
 struct Row {
     mended: Vec<bool>,
     donor: Vec<bool>,
     answer: Vec<bool>,
+}
+
+impl Row {
+    fn new(pairs: usize) -> Row {
+        Row { mended: vec![false; pairs], donor: vec![false; pairs], answer: vec![false; pairs] }
+    }
 }

@@ -113,6 +113,37 @@ pub(super) fn follow(
     found
 }
 
+/// As [`follow`], for rows that go on side by side: `next` and what `step` says are `[row, vocab]`. Each row draws as it would
+/// alone; those that have ended run on unread until all have.
+pub(super) fn follow_each(
+    next: &Tensor,
+    continuation: &Continuation,
+    mut step: impl FnMut(&[u32]) -> Tensor,
+) -> Vec<Vec<u32>> {
+    let rows = next.size()[0] as usize;
+    let mut random = vec![ChaCha8Rng::seed_from_u64(continuation.sampling.seed); rows];
+    let mut found: Vec<Vec<u32>> = vec![Vec::new(); rows];
+    let (mut going, mut now) = (vec![true; rows], next.shallow_clone());
+    for count in 1..=continuation.count {
+        let mut tokens = Vec::with_capacity(rows);
+        for row in 0..rows {
+            let token = choose(&now.get(row as i64), continuation.sampling, &mut random[row]);
+            going[row] &= !continuation.stop.contains(&token);
+            if going[row] {
+                found[row].push(token);
+            }
+            tokens.push(token);
+        }
+        if !going.contains(&true) {
+            break;
+        }
+        if count < continuation.count {
+            now = step(&tokens);
+        }
+    }
+    found
+}
+
 /// A token by its log-probabilities `[vocab]`; of equal ones the first.
 pub fn choose(log_probabilities: &Tensor, sampling: Sampling, random: &mut ChaCha8Rng) -> u32 {
     if sampling.temperature <= 0.0 {

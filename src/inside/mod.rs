@@ -8,6 +8,7 @@ pub mod column;
 pub mod corpus;
 pub mod doses;
 pub mod generate;
+pub mod hops;
 pub mod lens;
 pub mod means;
 pub mod natural;

@@ -2,14 +2,15 @@
 //! the place of the output of block l* at position i* of the target, and the target goes on from there.
 //!
 //! Paper: Ghandeharioun et al., arXiv:2401.06102. The value is put in once, where the target prompt is read; keys and values
-//! carry it to what is generated. Cost: a forward of each prompt, and for every cell the blocks above l*.
+//! carry it to what is generated. Cost: a forward of each prompt, and for every cell the blocks above l* at position i* and
+//! those after it: all values that go to one place run as rows of one batch, over the keys and values of what stands before.
 
-use super::generate::{Continuation, follow};
+use super::generate::{Continuation, follow_each};
 use super::row;
 use super::vectors::Encoded;
 use crate::model::site::Site;
 use crate::model::spec::Layer;
-use crate::model::tap::Tap;
+use crate::model::tap::{NoTap, Tap};
 use crate::model::{KeepPast, Model, Pass, Past, Start};
 use tch::{Kind, Tensor};
 
@@ -71,26 +72,52 @@ impl<'a> Target<'a> {
         continuation: &Continuation,
     ) -> Reading {
         let _no_grad = tch::no_grad_guard();
-        let (model, position) = (self.model, position as i64);
-        let old = self.blocks[layer].get(0).get(position); // [d_model]
         let value = match mapping {
             Mapping::Identity => value.shallow_clone(),
-            Mapping::NormMatched => value * (old.norm() / value.norm().clamp_min(1e-12)),
+            Mapping::NormMatched => {
+                let old = self.blocks[layer].get(0).get(position as i64); // [d_model]
+                value * (old.norm() / value.norm().clamp_min(1e-12))
+            }
         };
-        let residual = self.blocks[layer].copy(); // [1, pos, d_model]
-        residual.get(0).get(position).copy_(&value);
+        let mut rows = self.with_each(layer, position, &value.unsqueeze(0), continuation);
+        rows.pop().unwrap_or(Reading { next: self.next.shallow_clone(), tokens: Vec::new() })
+    }
+
+    /// With each of `values` `[row, d_model]`, one at a time, in one batch.
+    pub fn with_each(
+        &self,
+        layer: usize,
+        position: usize,
+        values: &Tensor,
+        continuation: &Continuation,
+    ) -> Vec<Reading> {
+        let _no_grad = tch::no_grad_guard();
+        let (model, rows) = (self.model, values.size()[0]);
+        // Where earlier positions see later ones, they change with them.
+        let first = if model.spec.attention.causal { position } else { 0 };
+        let after = self.blocks[layer].narrow(1, first as i64, (self.tokens - first) as i64);
+        let residual = after.repeat([rows, 1, 1]); // [row, pos, d_model]
+        residual.select(1, (position - first) as i64).copy_(values);
+        let before = (first > 0).then(|| self.past.first(first).repeat(rows));
         let mut kept = KeepPast::default();
-        let above = model.some_blocks(layer + 1..model.spec.layers, residual, &Pass::LAST, &mut kept);
-        let said = |logits: Tensor| logits.view([-1]).log_softmax(-1, Kind::Float);
-        let next = said(model.read(&above, &Pass::LAST, &mut crate::model::tap::NoTap));
-        let mut past = self.past.up_to(layer + 1).above(kept.finish());
-        let found = follow(&next, continuation, |token, _| {
+        let layers = layer + 1..model.spec.layers;
+        let above = model.some_blocks(layers.clone(), residual, &Pass::after(before.as_ref()), &mut kept);
+        let said = |logits: Tensor| logits.select(1, 0).log_softmax(-1, Kind::Float); // [row, vocab]
+        let next = said(model.read(&above, &Pass::LAST, &mut NoTap));
+        let upper = match &before {
+            Some(before) => before.of_layers(layers).followed_by(&kept.finish()),
+            None => kept.finish(),
+        };
+        let mut past = self.past.of_layers(0..layer + 1).repeat(rows).above(upper);
+        let found = follow_each(&next, continuation, |tokens| {
+            let ids: Vec<i64> = tokens.iter().map(|&token| i64::from(token)).collect();
+            let ids = Tensor::from_slice(&ids).unsqueeze(1).to_device(model.device); // [row, 1]
             let mut kept = KeepPast::default();
-            let now = said(model.forward(Start::Tokens(&row(model, &[token])), &Pass::after(Some(&past)), &mut kept));
+            let now = said(model.forward(Start::Tokens(&ids), &Pass::after(Some(&past)), &mut kept));
             past = past.followed_by(&kept.finish());
             now
         });
-        Reading { next, tokens: found }
+        (0..rows).zip(found).map(|(row, tokens)| Reading { next: next.get(row), tokens }).collect()
     }
 
     pub fn len(&self) -> usize {

@@ -60,9 +60,15 @@ impl Past {
         self.keys.first().map_or(0, |key| key.size()[1] as usize)
     }
 
-    /// Its first layers.
-    pub fn up_to(&self, layers: usize) -> Past {
-        let first = |all: &[Tensor]| all.iter().take(layers).map(Tensor::shallow_clone).collect();
+    /// Some of its layers.
+    pub fn of_layers(&self, layers: std::ops::Range<usize>) -> Past {
+        let first = |all: &[Tensor]| all[layers.clone()].iter().map(Tensor::shallow_clone).collect();
+        Past { keys: first(&self.keys), values: first(&self.values) }
+    }
+
+    /// Its first positions.
+    pub fn first(&self, positions: usize) -> Past {
+        let first = |all: &[Tensor]| all.iter().map(|one| one.narrow(1, 0, positions as i64)).collect();
         Past { keys: first(&self.keys), values: first(&self.values) }
     }
 

@@ -205,7 +205,7 @@ fn side(seen: &[Seen], plain: Option<&Side>, question: &Question) -> Side {
     };
     Side {
         probability: with_interval(|seen| seen.probability),
-        said: Share::new(seen.iter().map(|seen| seen.said)),
+        said: Share::of(seen.iter().map(|seen| seen.said)),
         divergence: with_interval(|seen| seen.divergence),
         repeats,
         perplexity,

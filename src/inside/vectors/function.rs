@@ -228,9 +228,9 @@ pub(super) fn tested(
         zero_shot: right(model, &zero_shot)?,
         in_context: right(model, &clean)?,
         corrupt: right(model, &corrupt)?,
-        with: Share::new(with(&zero_shot, &values)?.into_iter()),
-        with_random: Share::new(by_chance.into_iter()),
-        corrupt_with: Share::new(with(&corrupt, &values)?.into_iter()),
+        with: Share::of(with(&zero_shot, &values)?.into_iter()),
+        with_random: Share::of(by_chance.into_iter()),
+        corrupt_with: Share::of(with(&corrupt, &values)?.into_iter()),
         values,
     })
 }

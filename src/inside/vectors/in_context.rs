@@ -215,7 +215,7 @@ pub fn right_by_layer(
             right.push(is_right(&next.get(0), asked.answer));
         }
     }
-    Ok(right.into_iter().map(|flags| Share::new(flags.into_iter())).collect())
+    Ok(right.into_iter().map(|flags| Share::of(flags.into_iter())).collect())
 }
 
 /// How many are answered right as they are.
@@ -224,5 +224,5 @@ pub fn right_by_layer(
 /// A model that looks both ways.
 pub fn right(model: &Model, prompts: &[Asked]) -> Result<Share, VectorError> {
     let one = |asked: &Asked| Ok(is_right(&Column::new(model, &asked.encoded.0)?.next, asked.answer));
-    Ok(Share::new(prompts.iter().map(one).collect::<Result<Vec<bool>, VectorError>>()?.into_iter()))
+    Ok(Share::of(prompts.iter().map(one).collect::<Result<Vec<bool>, VectorError>>()?.into_iter()))
 }
