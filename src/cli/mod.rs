@@ -36,6 +36,8 @@ mod observe;
 #[cfg(feature = "torch")]
 mod options;
 #[cfg(feature = "torch")]
+mod overprompts;
+#[cfg(feature = "torch")]
 mod patch;
 #[cfg(feature = "torch")]
 mod patchscope;

@@ -2,6 +2,7 @@
 
 use super::Ended;
 use super::inside::OnPrompt;
+use super::overprompts::{OverPrompts, maps, over_prompts};
 use super::progress::Progress;
 use super::term::{Usage, make_folder, print, print_json, write};
 use clap::{Args, ValueEnum};
@@ -24,10 +25,10 @@ use tch::Tensor;
 pub struct Patchscope {
     /// The source: the prompt whose representation is read
     #[command(flatten)]
-    on: OnPrompt,
+    pub(super) on: OnPrompt,
     /// Where it is read: a position as in edits, -1 or "Naples" in quotes of its own
     #[arg(long, default_value = "-1", allow_hyphen_values = true, value_name = "POS")]
-    at: String,
+    pub(super) at: String,
     /// The target: the prompt that says what is read
     #[arg(long, value_name = "PROMPT")]
     target: String,
@@ -36,10 +37,31 @@ pub struct Patchscope {
     into: String,
     /// Between all pairs of layers, not only each layer and itself
     #[arg(long)]
-    grid: bool,
-    /// As it is, or scaled to the length of what it takes the place of
+    pub(super) grid: bool,
+    /// As it is, scaled to the length of what it takes the place of, or by an affine map from its layer to the other
     #[arg(long, value_enum, default_value = "identity")]
-    mapping: MappingArgument,
+    pub(super) mapping: MappingArgument,
+    /// A text that affine maps are fitted on
+    #[arg(long, value_name = "FILE", conflicts_with = "maps")]
+    pub(super) fit: Option<PathBuf>,
+    /// Affine maps that an earlier run kept
+    #[arg(long, value_name = "FILE")]
+    pub(super) maps: Option<PathBuf>,
+    /// Keep the affine maps in this file
+    #[arg(long, value_name = "FILE", requires = "fit")]
+    pub(super) keep_maps: Option<PathBuf>,
+    /// More sources, one a line: how often the target says what each would say itself, and how surprising that is
+    #[arg(long, value_name = "FILE")]
+    pub(super) prompts: Option<PathBuf>,
+    /// More sources: the clean prompts of a task
+    #[arg(long, value_name = "TASK")]
+    pub(super) task: Option<String>,
+    /// How many prompts of the task
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    pub(super) pairs: usize,
+    /// Seed of the task's prompts and of the bootstrap
+    #[arg(long, default_value_t = 0)]
+    pub(super) seed: u64,
     /// A token whose probability is followed, such as " Italy"
     #[arg(long, value_name = "TOKEN")]
     watch: Option<String>,
@@ -52,15 +74,16 @@ pub struct Patchscope {
     /// Colours: paper, dark, colour-blind-safe, greyscale
     #[arg(long, default_value = "paper", value_name = "NAME")]
     theme: String,
-    /// Folder for patchscope.json and, with --grid, patchscope.svg
+    /// Folder for patchscope.json, with --grid patchscope.svg, and with --prompts or --task patchscope-prompts.svg
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
 
-#[derive(ValueEnum, Clone, Copy)]
-enum MappingArgument {
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MappingArgument {
     Identity,
     NormMatched,
+    Affine,
 }
 
 /// One pair of layers.
@@ -101,8 +124,8 @@ pub fn run(command: &Patchscope, as_json: bool) -> anyhow::Result<Ended> {
         }
     };
     let mapping = match command.mapping {
-        MappingArgument::Identity => Mapping::Identity,
         MappingArgument::NormMatched => Mapping::NormMatched,
+        MappingArgument::Identity | MappingArgument::Affine => Mapping::Identity,
     };
     let greedy = Sampling { temperature: 0.0, top_p: 1.0, seed: 0 };
     let continuation = Continuation { count: command.generate, sampling: greedy, stop: tokenizer.end_tokens() };
@@ -115,13 +138,21 @@ pub fn run(command: &Patchscope, as_json: bool) -> anyhow::Result<Ended> {
     if let Some(out) = &command.out {
         make_folder(out)?;
     }
+    let maps = maps(command, &ready.loaded, &pairs)?;
+    let mapped = |pair: (usize, usize), values: &Tensor| match &maps {
+        Some(maps) => maps.apply(pair, values).unwrap_or_else(|| values.shallow_clone()),
+        None => values.shallow_clone(),
+    };
     let progress = Progress::bar("reading");
     let cells: Vec<Cell> = pairs
         .iter()
         .enumerate()
         .map(|(done, &(source, target))| {
             progress.set(done as f64 / pairs.len() as f64);
-            let with = |value: &Tensor| prepared.with(target, into, value, mapping, &continuation);
+            let with = |value: &Tensor| {
+                let value = mapped((source, target), &value.unsqueeze(0)).get(0);
+                prepared.with(target, into, &value, mapping, &continuation)
+            };
             let reading = with(&values[source]);
             let of = |next: &Tensor| watched.map(|id| follow(next, id));
             let control = controls.as_ref().and_then(|controls| Some(of(&with(&controls[source]).next)?.0));
@@ -130,12 +161,21 @@ pub fn run(command: &Patchscope, as_json: bool) -> anyhow::Result<Ended> {
         .collect();
     drop(progress);
     let unpatched = watched.map(|id| follow(&prepared.next, id).0);
-    let document = document(command, &cells, tokenizer, unpatched, (at, into), &ready.loaded.id);
+    let over = over_prompts(command, &ready.loaded, (&prepared, into), &pairs, &|pair, values| {
+        let values = mapped(pair, values);
+        if mapping == Mapping::NormMatched { prepared.matched(pair.1, into, &values) } else { values }
+    })?;
+    let mut document = document(command, &cells, tokenizer, unpatched, (at, into), &ready.loaded.id);
+    document["mapping"] = json!(command.mapping.to_possible_value().map(|value| value.get_name().to_owned()));
+    document["over_prompts"] = json!(over.as_ref().map(OverPrompts::document));
     if let Some(out) = &command.out {
         write(out, "patchscope.json", (serde_json::to_string_pretty(&document)? + "\n").as_bytes())?;
         if command.grid {
             let map = heatmap(&cells, layers, tokenizer, command.watch.as_deref());
             write(out, "patchscope.svg", svg::draw(&map.scene(&style)).as_bytes())?;
+        }
+        if let Some(over) = &over {
+            write(out, "patchscope-prompts.svg", svg::draw(&over.scene(layers, &style)).as_bytes())?;
         }
     }
     if as_json {
@@ -151,6 +191,7 @@ pub fn run(command: &Patchscope, as_json: bool) -> anyhow::Result<Ended> {
         unpatched.map(|share| format!(", the watched token with {share:.4}")).unwrap_or_default()
     )];
     lines.push(format!("\n{}", table(command, &cells, tokenizer)?));
+    lines.extend(over.as_ref().map(|over| format!("\nover {} sources\n\n{}", over.sources, over.table())));
     if let Some(out) = &command.out {
         lines
             .push(format!("\n{}", out.join(if command.grid { "patchscope.svg" } else { "patchscope.json" }).display()));
@@ -160,7 +201,7 @@ pub fn run(command: &Patchscope, as_json: bool) -> anyhow::Result<Ended> {
 }
 
 /// A single position, written as in edits.
-fn position(written: &str, prompt: &Prompt) -> anyhow::Result<usize> {
+pub(super) fn position(written: &str, prompt: &Prompt) -> anyhow::Result<usize> {
     let address = parse::address(&format!("L0:{written}")).map_err(penjing::Error::from)?;
     let position = address.position.unwrap_or(penjing::intervene::address::Position::last());
     match prompt.resolve(&position).map_err(penjing::Error::from)? {

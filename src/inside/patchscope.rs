@@ -73,14 +73,18 @@ impl<'a> Target<'a> {
     ) -> Reading {
         let _no_grad = tch::no_grad_guard();
         let value = match mapping {
-            Mapping::Identity => value.shallow_clone(),
-            Mapping::NormMatched => {
-                let old = self.blocks[layer].get(0).get(position as i64); // [d_model]
-                value * (old.norm() / value.norm().clamp_min(1e-12))
-            }
+            Mapping::Identity => value.unsqueeze(0),
+            Mapping::NormMatched => self.matched(layer, position, &value.unsqueeze(0)),
         };
-        let mut rows = self.with_each(layer, position, &value.unsqueeze(0), continuation);
+        let mut rows = self.with_each(layer, position, &value, continuation);
         rows.pop().unwrap_or(Reading { next: self.next.shallow_clone(), tokens: Vec::new() })
+    }
+
+    /// Values `[row, d_model]` scaled to the length of what a block has at a position.
+    pub fn matched(&self, layer: usize, position: usize, values: &Tensor) -> Tensor {
+        let old = self.blocks[layer].get(0).get(position as i64); // [d_model]
+        let lengths = values.square().sum_dim_intlist(-1, true, None::<Kind>).sqrt(); // [row, 1]
+        values * (old.norm() / lengths.clamp_min(1e-12))
     }
 
     /// With each of `values` `[row, d_model]`, one at a time, in one batch.
