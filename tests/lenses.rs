@@ -6,14 +6,31 @@
 mod fixtures;
 
 use fixtures::with_each_in;
+use penjing::dataset::TokenPair;
+use penjing::inside::affine::{self, Maps, MapsV1};
+use penjing::inside::backpatch::{self, Criterion};
 use penjing::inside::corpus::Corpus;
+use penjing::inside::doses;
+use penjing::inside::generate::{Continuation, Sampling, run};
+use penjing::inside::hops::Hops;
 use penjing::inside::lens::{Question, decode, decode_through};
+use penjing::inside::natural;
+use penjing::inside::patchscope::{Mapping, Target};
+use penjing::inside::prompt::of_pair;
+use penjing::inside::scope;
 use penjing::inside::store::{Origin, Recorded, StoreError};
 use penjing::inside::tune::{self, Optimiser, Options};
 use penjing::inside::tuned::{self, Translator, TunedLens, TunedLensV1};
+use penjing::intervene::parse;
+use penjing::intervene::plan::Plan;
+use penjing::intervene::position::Prompt;
+use penjing::intervene::record::{Keep, Record};
+use penjing::intervene::run::Supplies;
+use penjing::model::site::Site;
+use penjing::model::spec::Layer;
 use penjing::model::tap::NoTap;
-use penjing::model::{Dtype, Pass, Start, load};
-use penjing::task::{self, Expansion, Split};
+use penjing::model::{Dtype, Model, Pass, Start, load};
+use penjing::task::{self, Expansion, Lesson, Split};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tch::{Device, Kind, Tensor};
 
@@ -21,7 +38,7 @@ fn row(tokens: &[u32]) -> Tensor {
     Tensor::from_slice(&tokens.iter().map(|&token| i64::from(token)).collect::<Vec<_>>()).unsqueeze(0)
 }
 
-fn corpus(pairs: &[penjing::dataset::TokenPair]) -> Corpus {
+fn corpus(pairs: &[TokenPair]) -> Corpus {
     let mut corpus = Corpus { lead: 1, ..Corpus::default() };
     for (index, pair) in pairs.iter().enumerate() {
         let start = corpus.tokens.len();
@@ -211,5 +228,299 @@ fn a_lens_is_kept_and_of_one_model() {
         record.origin = Origin::of(model, "fixture");
         std::fs::write(&path, short.to_bytes(&record).unwrap()).unwrap();
         assert!(matches!(TunedLens::from_file(&path, model), Err(StoreError::Other { .. })));
+    });
+}
+
+const GREEDY: Sampling = Sampling { temperature: 0.0, top_p: 1.0, seed: 0 };
+
+fn plan(edit: &str) -> Plan {
+    Plan { edits: vec![parse::edit(edit).unwrap()] }
+}
+
+/// One site over a whole prompt: `[pos, ..]`.
+fn value(model: &Model, tokens: &[u32], site: Site) -> Tensor {
+    let mut record = Record::new([site]).keeping(Keep::Values);
+    let _ = tch::no_grad(|| model.forward(Start::Tokens(&row(tokens)), &Pass::ALL, &mut record));
+    record.finish().unwrap().values[&site].get(0)
+}
+
+/// Rows of one batch, over the keys and values of what stands before, against edits that set a vector in whole runs; a target
+/// of a single token too.
+#[test]
+fn values_put_in_side_by_side_are_runs_by_themselves() {
+    with_each_in(Dtype::F64, |case| {
+        let model = &case.loaded.model;
+        let last = model.spec.layers - 1;
+        let count = if model.spec.attention.causal { 3.min(model.spec.context - 4) } else { 1 };
+        let continuation = Continuation { count, sampling: GREEDY, stop: Vec::new() };
+        for (length, layer, position) in [(4, 0, 2), (4, 0, 0), (3, last, 2), (1, 0, 0), (1, last, 0)] {
+            let target: Vec<u32> = case.pairs[1].clean[..length].to_vec();
+            let prompt = Prompt::of_length(length);
+            let values = value(model, &case.pairs[0].clean, Site::BlockOut(Layer(last))).narrow(0, 0, 3) * 2.0; // [3, d_model]
+            let prepared = Target::new(model, &(target.clone(), prompt.clone()));
+            let found = prepared.with_each(layer, position, &values, &continuation);
+            assert_eq!(found.len(), 3);
+            for (index, found) in found.iter().enumerate() {
+                let what = format!("{}: row {index} into L{layer}:{position} of {length}", case.name);
+                let mut supplies = Supplies::default();
+                supplies.vectors.insert("v".into(), values.get(index as i64));
+                let edit = plan(&format!("L{layer}:{position} = set v"));
+                let expected = run(model, &target, (&edit, &prompt, &supplies), &continuation).unwrap();
+                let apart = (&found.next - &expected.next).abs().max().double_value(&[]);
+                assert!(apart < 1e-6, "{what}: {apart}");
+                assert_eq!(found.tokens, expected.tokens, "{what}");
+                let alone = prepared.with(layer, position, &values.get(index as i64), Mapping::Identity, &continuation);
+                assert!((&found.next - &alone.next).abs().max().double_value(&[]) < 1e-6, "{what}");
+                // A token that ends it is not part of it, whatever the others do.
+                let stop = vec![expected.tokens[0]];
+                let ended =
+                    prepared.with_each(layer, position, &values, &Continuation { stop, ..continuation.clone() });
+                assert!(ended[index].tokens.is_empty(), "{what}");
+            }
+        }
+    });
+}
+
+/// The residue of least squares stands on every column that it was fitted with; a layer's map to itself changes nothing.
+#[test]
+fn affine_maps_are_least_squares() {
+    with_each_in(Dtype::F64, |case| {
+        let (model, corpus) = (&case.loaded.model, corpus(&case.pairs));
+        let pairs = [(0, 1), (1, 0), (0, 0)];
+        let maps = affine::fit(model, &corpus, &pairs, &mut |_| ());
+        let streams = [0, 1].map(|layer| {
+            let rows = corpus.windows.iter().map(|window| {
+                let all = value(model, &corpus.tokens[window.clone()], Site::BlockOut(Layer(layer)));
+                all.narrow(0, 1, all.size()[0] - 1)
+            });
+            Tensor::cat(&rows.collect::<Vec<_>>(), 0)
+        }); // [tokens, d_model]
+        for (source, target) in pairs {
+            let mapped = maps.apply((source, target), &streams[source]).unwrap();
+            let residue = &mapped - &streams[target];
+            let ones = streams[source].narrow(1, 0, 1).ones_like();
+            let columns = Tensor::cat(&[streams[source].shallow_clone(), ones], 1);
+            let left = columns.tr().matmul(&residue).abs().max().double_value(&[]);
+            let size = columns.tr().matmul(&columns).abs().max().double_value(&[]);
+            assert!(left < 1e-7 * (1.0 + size), "{}, {source} to {target}: {left} of {size}", case.name);
+            if source == target {
+                let apart = residue.abs().max().double_value(&[]);
+                assert!(apart < 1e-5 * streams[0].abs().max().double_value(&[]), "{}: {apart}", case.name);
+            }
+        }
+        assert!(maps.apply((1, 1), &streams[1]).is_none());
+        let mut record = MapsV1 {
+            schema: MapsV1::SCHEMA.into(),
+            origin: Origin::of(model, "fixture"),
+            text: "pairs".into(),
+            tokens: 1,
+            pairs: pairs.to_vec(),
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("maps.safetensors");
+        std::fs::write(&path, maps.to_bytes(&record).unwrap()).unwrap();
+        let (read, _) = Maps::from_file(&path, model).unwrap();
+        let [kept, own] = [&read, &maps].map(|maps| maps.apply((0, 1), &streams[0]).unwrap());
+        let apart = (kept - &own).abs().max().double_value(&[]);
+        assert!(apart < 1e-3 * (1.0 + own.abs().max().double_value(&[])), "{}: {apart}", case.name);
+        record.origin.weights = "of another".into();
+        std::fs::write(&path, maps.to_bytes(&record).unwrap()).unwrap();
+        assert!(matches!(Maps::from_file(&path, model), Err(StoreError::OtherModel { .. })));
+    });
+}
+
+/// Against what runs with edits say, source by source.
+#[test]
+fn precision_and_surprisal_are_those_of_single_runs() {
+    let hits = AtomicUsize::new(0);
+    with_each_in(Dtype::F64, |case| {
+        let model = &case.loaded.model;
+        let nothing_more = Continuation { count: 0, sampling: GREEDY, stop: Vec::new() };
+        let sources: Vec<_> = case.pairs.iter().map(|pair| (of_pair(pair), pair.len() - 2)).collect();
+        let read = scope::sources(model, &sources, &mut |_| ());
+        let target = (case.pairs[0].corrupt[..3].to_vec(), Prompt::of_length(3));
+        let prepared = Target::new(model, &target);
+        for layer in 0..model.spec.layers {
+            let found = scope::scores(&prepared, (layer, 2), &read.values[layer], &read.said);
+            for ((hit, surprisal), ((tokens, _), at)) in found.into_iter().zip(&sources) {
+                let logits = tch::no_grad(|| model.forward(Start::Tokens(&row(tokens)), &Pass::ALL, &mut NoTap));
+                let said = logits.get(0).get(*at as i64).log_softmax(-1, Kind::Double);
+                let mut supplies = Supplies::default();
+                let put = value(model, tokens, Site::BlockOut(Layer(layer))).get(*at as i64);
+                supplies.vectors.insert("v".into(), put);
+                let edit = plan(&format!("L{layer}:2 = set v"));
+                let next = run(model, &target.0, (&edit, &target.1, &supplies), &nothing_more).unwrap().next;
+                let token = next.argmax(-1, false).int64_value(&[]);
+                assert_eq!(hit, token == said.argmax(-1, false).int64_value(&[]), "{}, L{layer}", case.name);
+                assert!((surprisal + said.double_value(&[token])).abs() < 1e-6, "{}, L{layer}", case.name);
+                hits.fetch_add(usize::from(hit), Ordering::Relaxed);
+                // At the last layer the target's own context is gone.
+                assert!(hit || layer + 1 < model.spec.layers, "{}", case.name);
+            }
+        }
+    });
+    assert!(hits.into_inner() > 29);
+}
+
+/// By what runs with such edits go on with.
+#[test]
+fn back_patching_counts_generated_answers() {
+    let mended = AtomicUsize::new(0);
+    with_each_in(Dtype::F64, |case| {
+        let (model, layers) = (&case.loaded.model, case.loaded.model.spec.layers);
+        if !model.spec.attention.causal {
+            return;
+        }
+        let decode = |tokens: &[u32]| tokens.iter().map(|token| format!("<{token}>")).collect::<String>();
+        let count = 2.min(model.spec.context - case.pairs.iter().map(TokenPair::len).max().unwrap());
+        let continuation = Continuation { count, sampling: GREEDY, stop: Vec::new() };
+        let goes_on = |pair: &TokenPair, edit: &Plan| {
+            let of = (edit, &Prompt::of_length(pair.len()), &Supplies::default());
+            decode(&run(model, &pair.clean, of, &continuation).unwrap().tokens)
+        };
+        // Answers that some pair of layers gives as its last generated token.
+        let mut pairs: Vec<TokenPair> = case.pairs.to_vec();
+        for pair in &mut pairs {
+            let at = pair.len() - 1;
+            let text = goes_on(pair, &plan(&format!("L0:{at} = from L1:{at}")));
+            pair.prompt.right = vec![format!(" {}", &text[text.rfind('<').unwrap()..])];
+        }
+        let criterion = Criterion::Text { count, stop: Vec::new(), decode: &decode };
+        let holds = |pair: &TokenPair, text: &str| text.contains(pair.prompt.right[0].trim());
+        let failures = backpatch::wrong_by(model, &pairs, &criterion);
+        let expected: Vec<&TokenPair> =
+            pairs.iter().filter(|pair| !holds(pair, &goes_on(pair, &Plan::default()))).collect();
+        assert_eq!(failures.len(), expected.len(), "{}", case.name);
+        let found = backpatch::at_by(model, "end", &failures, &criterion, &mut |_| ());
+        for (pair, count) in found.pairs {
+            let mends = |one: &&&TokenPair| {
+                let at = one.len() - 1;
+                holds(one, &goes_on(one, &plan(&format!("L{}:{at} = from L{}:{at}", pair.target, pair.source))))
+            };
+            assert_eq!(count, expected.iter().filter(mends).count(), "{}, {pair:?} of {layers}", case.name);
+            mended.fetch_add(count, Ordering::Relaxed);
+        }
+    });
+    assert!(mended.into_inner() > 20, "nothing is mended");
+}
+
+#[test]
+fn hops_are_chains_of_taught_sentences() {
+    tch::set_num_threads(1);
+    let loaded = load("toy-6l").unwrap();
+    let task = task::resolve("two-hop").unwrap();
+    let expansion = Expansion { split: Split::Test, pairs: 6, seed: 0, corruption: None };
+    let prompts = task::expand(&task, &expansion).unwrap();
+    let pairs = penjing::dataset::tokenize(&prompts, &loaded.tokenizer, None).unwrap().pairs;
+    let lessons = task::lessons(&task, 4000, 0);
+    let mut hops = Hops::new(&loaded, None, &lessons);
+    assert!(pairs.iter().all(|pair| hops.known(pair) == Some(true)), "the model was taught these hops");
+    assert!(pairs.iter().all(|pair| Hops::new(&loaded, None, &[]).known(pair).is_none()));
+    // A chain through another country, whose capital the model will not give as this one's.
+    let pair = &pairs[0];
+    let city = pair.prompt.clean[pair.prompt.positions["CITY"].clone()].trim().to_owned();
+    let lesson = |text: String, right: &str| Lesson { text, right: vec![right.to_owned()], name: String::new() };
+    let first = format!("Last year Mary lived in {city}. The name of that country is");
+    let second = "Last year Mary lived in Libya. The capital of that country is".to_owned();
+    let false_chain = [lesson(first.clone(), " Libya"), lesson(second, &pair.prompt.right[0])];
+    assert_eq!(Hops::new(&loaded, None, &false_chain).known(pair), Some(false), "{}", pair.prompt.clean);
+    let open = [lesson(first, " Libya")];
+    assert_eq!(Hops::new(&loaded, None, &open).known(pair), None);
+}
+
+/// What a number is by itself, against the site's own tensor; the value of a dose against what an edited run has there.
+#[test]
+fn natural_values_are_those_of_the_site() {
+    with_each_in(Dtype::F64, |case| {
+        let model = &case.loaded.model;
+        let prompts: Vec<_> = case.pairs[..3].iter().map(of_pair).collect();
+        let width = model.spec.d_model as i64;
+        let mut supplies = Supplies::default();
+        let vector = (Tensor::arange(width, (Kind::Double, Device::Cpu)) + 1.0).cos();
+        supplies.vectors.insert("v".into(), vector.shallow_clone());
+        let unit = &vector / vector.norm();
+        let along = |value: Tensor| value.matmul(&unit);
+        let neuron = |value: Tensor| value.select(1, 2);
+        let mut edits = vec![("L0:-1 = add 0.3*v", Site::BlockOut(Layer(0)), true)];
+        edits.push(("L1.attn:1 = project -2*v", Site::AttentionOut(Layer(1)), true));
+        if model.spec.mlp.is_some() {
+            edits.push(("L0.N2:-1 = set 0.3", Site::MlpPost(Layer(0)), false));
+            edits.push(("L0.N2:-1 = scale -2", Site::MlpPost(Layer(0)), false));
+        }
+        for (edit, site, direction) in edits {
+            let plan = plan(edit);
+            let found = natural::natural(model, &plan.edits[0], &supplies, [&prompts[..1], &prompts]).unwrap().unwrap();
+            let of = |tokens: &[u32]| {
+                if direction { along(value(model, tokens, site)) } else { neuron(value(model, tokens, site)) }
+            };
+            let mut all: Vec<f64> =
+                prompts.iter().flat_map(|(tokens, _)| Vec::<f64>::try_from(of(tokens).contiguous()).unwrap()).collect();
+            all.sort_by(f64::total_cmp);
+            let what = format!("{}, {edit}: {found:?}", case.name);
+            assert_eq!(found.tokens, all.len(), "{what}");
+            assert!((found.range[0] - all[0]).abs() < 1e-9 && (found.range[1] - all[all.len() - 1]).abs() < 1e-9);
+            assert!((found.quantiles[5] - found.range[1]).abs() < 1e-9, "{what}");
+            let (upper, lower) = (all[all.len() / 2], all[(all.len() - 1) / 2]);
+            assert!((found.quantiles[2] - (upper + lower) / 2.0).abs() < 1e-9, "{what}");
+            // With the edit, the site holds the value that the dose is said to make.
+            let dose = if edit.contains("0.3") { 0.3 } else { -2.0 };
+            let (tokens, prompt) = &prompts[0];
+            let mut tap = penjing::intervene::run::PlanTap::new(
+                &plan,
+                &model.spec,
+                std::slice::from_ref(prompt),
+                &supplies,
+                None,
+            )
+            .unwrap();
+            let mut record = Record::new([site]).keeping(Keep::Values);
+            let _ =
+                tch::no_grad(|| model.forward(Start::Tokens(&row(tokens)), &Pass::ALL, &mut (&mut tap, &mut record)));
+            let edited = record.finish().unwrap().values[&site].get(0);
+            let edited = if direction { along(edited) } else { neuron(edited) };
+            let at = if edit.contains(":1") { 1 } else { tokens.len() as i64 - 1 };
+            let held = edited.double_value(&[at]);
+            assert!((found.value(dose) - held).abs() < 1e-9, "{what}: {held}");
+            match found.dose(held) {
+                Some(back) => assert!((back - dose).abs() < 1e-6, "{what}"),
+                None => assert_eq!((found.mean, held), (0.0, 0.0), "{what}: no dose makes something of nothing"),
+            }
+            assert_eq!(found.off(dose), held < all[0] || held > all[all.len() - 1], "{what}: {held}");
+        }
+        for several in ["L* = add 1*v", "L0.attn = set 1", "L0.N{1,2} = scale 2", "L0 = zero"] {
+            if model.spec.mlp.is_some() || !several.contains('N') {
+                let edit = &plan(several).edits[0];
+                assert!(natural::natural(model, edit, &supplies, [&prompts, &prompts]).unwrap().is_none(), "{several}");
+            }
+        }
+    });
+}
+
+/// Against whole runs read token by token; without an edit the last number, and that of an edit that changes nothing.
+#[test]
+fn the_price_in_text_is_its_cross_entropy() {
+    with_each_in(Dtype::F64, |case| {
+        let (model, corpus) = (&case.loaded.model, corpus(&case.pairs));
+        let plans = [plan("L0:-1 = scale 0.5"), plan("L1 = scale 1")];
+        let supplies = Supplies::default();
+        let found = doses::cross_entropy(model, &corpus, &plans, &supplies, (0, &mut |_| ())).unwrap();
+        assert!((found[1].0 - found[2].0).abs() < 1e-9 && found.len() == 3, "{}: {found:?}", case.name);
+        // At every position, whatever position the edit names.
+        let (mut sum, mut count) = (0.0, 0.0);
+        for window in &corpus.windows {
+            let tokens = &corpus.tokens[window.clone()];
+            let half = tch::no_grad(|| {
+                let first = model.embed(&row(tokens), None, &mut NoTap);
+                let half = model.some_blocks(0..1, first, &Pass::ALL, &mut NoTap) * 0.5;
+                let last = model.some_blocks(1..model.spec.layers, half, &Pass::ALL, &mut NoTap);
+                model.read(&last, &Pass::ALL, &mut NoTap).get(0).log_softmax(-1, Kind::Double)
+            });
+            for at in 1..tokens.len() - 1 {
+                sum -= half.double_value(&[at as i64, i64::from(tokens[at + 1])]);
+                count += 1.0;
+            }
+        }
+        assert!((found[0].0 - sum / count).abs() < 1e-9, "{}: {found:?}, {}", case.name, sum / count);
+        assert!(found[0].1[0] <= found[0].0 && found[0].0 <= found[0].1[1], "{}: {found:?}", case.name);
     });
 }
