@@ -1,7 +1,7 @@
 //! Looking inside a model: runs with edits, what each layer would say, what neurons do over a text.
 //!
 //! [`prompt`] turns a text into tokens and places; [`generate`] runs it, with edits, and goes on from there; [`lens`] decodes
-//! every layer; [`observe`] watches all neurons over a text, which [`corpus`] cuts into windows; [`column`] computes the last position of a prompt anew, in many variants at once; [`vectors`] are directions from two sets of prompts; [`words`] are the sets of tokens that stand for a word.
+//! every layer; [`observe`] watches all neurons over a text, which [`corpus`] cuts into windows; [`sae`] trains and measures dictionaries of features; [`column`] computes the last position of a prompt anew, in many variants at once; [`vectors`] are directions from two sets of prompts; [`words`] are the sets of tokens that stand for a word.
 
 pub mod affine;
 pub mod backpatch;
@@ -18,6 +18,7 @@ pub mod patchscope;
 pub mod prompt;
 pub mod repair;
 pub mod resample;
+pub mod sae;
 pub mod scope;
 pub mod store;
 pub mod tune;
