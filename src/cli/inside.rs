@@ -19,6 +19,7 @@ use penjing::intervene::run::{Donor, Supplies};
 use penjing::model::Model;
 use penjing::model::site::Site;
 use penjing::model::{Loaded, Pass, Start, load_with};
+use penjing::task::Split;
 use penjing::tokenizer::Tokenizer;
 use std::path::Path;
 use std::rc::Rc;
@@ -151,7 +152,7 @@ impl Edits {
         }
         let texts = match (&self.means, &self.task) {
             (Some(path), _) => texts::prompts(path)?,
-            (None, Some(task)) => texts::clean_prompts(std::slice::from_ref(task), MEANS_OVER, 0)?,
+            (None, Some(task)) => texts::clean_prompts(std::slice::from_ref(task), MEANS_OVER, (Split::Train, 0))?,
             (None, None) => return Ok(IndexMap::new()),
         };
         let encode = |text: &String| on.encode(text, &ready.loaded, 0);

@@ -54,6 +54,12 @@ mod resources;
 #[cfg(feature = "torch")]
 mod run;
 #[cfg(feature = "torch")]
+mod sae;
+#[cfg(feature = "torch")]
+mod sae_eval;
+#[cfg(feature = "torch")]
+mod sae_train;
+#[cfg(feature = "torch")]
 mod score;
 #[cfg(feature = "torch")]
 mod scored;
@@ -121,6 +127,12 @@ enum Command {
     Vector {
         #[command(subcommand)]
         command: vector::VectorCommand,
+    },
+    /// Dictionaries of features (sparse autoencoders): train, look at, measure, convert
+    #[cfg(feature = "torch")]
+    Sae {
+        #[command(subcommand)]
+        command: sae::SaeCommand,
     },
     /// What the model would say after each layer
     #[cfg(feature = "torch")]
@@ -225,6 +237,8 @@ fn run(Arguments { json, command }: Arguments) -> anyhow::Result<Ended> {
         Command::Sweep(command) => sweep::run(&command, json),
         #[cfg(feature = "torch")]
         Command::Vector { command } => vector::run(&command, json),
+        #[cfg(feature = "torch")]
+        Command::Sae { command } => sae::run(&command, json),
         #[cfg(feature = "torch")]
         Command::Patch(command) => patch::run(&command, json),
         #[cfg(feature = "torch")]

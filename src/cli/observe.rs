@@ -14,6 +14,7 @@ use penjing::model::load_with;
 use penjing::model::site::Site;
 use penjing::model::spec::{Layer, Spec};
 use penjing::report::neuron;
+use penjing::task::Split;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -54,7 +55,7 @@ pub fn run(command: &Observe, as_json: bool) -> anyhow::Result<Ended> {
         let message = "a sample of fewer than 2 tokens, or no examples, show nothing".to_owned();
         return Err(Usage { message, hint: "leave --sample and --top out, or raise them".into() }.into());
     }
-    let (corpus, window) = command.reading.corpus(&loaded, command.seed)?;
+    let (corpus, window) = command.reading.corpus(&loaded, (Split::Train, command.seed))?;
     if let Some(out) = &command.out {
         make_folder(out)?;
     }

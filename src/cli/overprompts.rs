@@ -18,6 +18,7 @@ use penjing::render::chart::{Line, traces};
 use penjing::render::heatmap::Heatmap;
 use penjing::render::scene::Scene;
 use penjing::render::style::Style;
+use penjing::task::Split;
 use serde_json::{Value, json};
 use tch::Tensor;
 
@@ -91,7 +92,7 @@ pub fn over_prompts(
     mapped: Mapped,
 ) -> anyhow::Result<Option<OverPrompts>> {
     let mut prompts = command.prompts.as_deref().map(texts::prompts).transpose()?.unwrap_or_default();
-    prompts.extend(texts::clean_prompts(command.task.as_slice(), command.pairs, command.seed)?);
+    prompts.extend(texts::clean_prompts(command.task.as_slice(), command.pairs, (Split::Train, command.seed))?);
     if prompts.is_empty() {
         return Ok(None);
     }

@@ -32,11 +32,12 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// The windows of the text, and how long they may be. Says on stderr what the vocabulary does not have.
+    /// The windows of the text, and how long they may be; split and seed draw the prompts of tasks. Says on stderr what the
+    /// vocabulary does not have.
     ///
     /// # Errors
     /// No text, or one that the tokenizer cannot take.
-    pub fn corpus(&self, loaded: &Loaded, seed: u64) -> anyhow::Result<(Corpus, usize)> {
+    pub fn corpus(&self, loaded: &Loaded, drawn: (Split, u64)) -> anyhow::Result<(Corpus, usize)> {
         let window = self.window.unwrap_or(128).min(loaded.model.spec.context);
         if window < 2 {
             let message = "a window of fewer than 2 tokens shows nothing".to_owned();
@@ -44,7 +45,7 @@ impl Reading {
         }
         let texts = match &self.text {
             Some(path) => texts(path, self.lines)?,
-            None => clean_prompts(&self.task, self.pairs, seed)?,
+            None => clean_prompts(&self.task, self.pairs, drawn)?,
         };
         Ok((corpus(&texts, loaded, window, self.bos)?, window))
     }
@@ -107,13 +108,18 @@ pub fn prompts(path: &Path) -> anyhow::Result<Vec<String>> {
     Ok(lines)
 }
 
-/// Pairs of a task's training split.
+/// Pairs of a task's split, drawn by a seed.
 ///
 /// # Errors
 /// No such task, or not so many pairs.
-pub fn pairs(name: &str, pairs: usize, seed: u64, corruption: Option<&String>) -> anyhow::Result<Vec<PromptPair>> {
+pub fn pairs(
+    name: &str,
+    pairs: usize,
+    (split, seed): (Split, u64),
+    corruption: Option<&String>,
+) -> anyhow::Result<Vec<PromptPair>> {
     let task = task::resolve(name).map_err(penjing::Error::from)?;
-    let expansion = Expansion { split: Split::Train, pairs, seed, corruption: corruption.cloned() };
+    let expansion = Expansion { split, pairs, seed, corruption: corruption.cloned() };
     Ok(task::expand(&task, &expansion).map_err(penjing::Error::from)?)
 }
 
@@ -121,10 +127,10 @@ pub fn pairs(name: &str, pairs: usize, seed: u64, corruption: Option<&String>) -
 ///
 /// # Errors
 /// As [`pairs`].
-pub fn clean_prompts(tasks: &[String], count: usize, seed: u64) -> anyhow::Result<Vec<String>> {
+pub fn clean_prompts(tasks: &[String], count: usize, drawn: (Split, u64)) -> anyhow::Result<Vec<String>> {
     let mut prompts = Vec::new();
     for name in tasks {
-        prompts.extend(pairs(name, count, seed, None)?.into_iter().map(|pair| pair.clean));
+        prompts.extend(pairs(name, count, drawn, None)?.into_iter().map(|pair| pair.clean));
     }
     Ok(prompts)
 }

@@ -18,6 +18,7 @@ use penjing::render::chart::{Line, traces};
 use penjing::render::style::{Style, StyleError};
 use penjing::render::svg;
 use penjing::render::theme::Theme;
+use penjing::task::Split;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -72,7 +73,7 @@ pub fn run(command: &TuneLens, as_json: bool) -> anyhow::Result<Ended> {
     let options = command.options()?;
     let loaded = load_with(&command.model, &command.resources.load_options()?).map_err(penjing::Error::from)?;
     let model = &loaded.model;
-    let (corpus, _) = command.reading.corpus(&loaded, command.seed)?;
+    let (corpus, _) = command.reading.corpus(&loaded, (Split::Train, command.seed))?;
     let [train, held] = tune::split(&corpus, command.seed);
     if held.iter().all(|window| window.len() < corpus.lead + 2) {
         let message = format!("{} windows are too few to train on some and measure on others", corpus.windows.len());

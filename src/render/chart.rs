@@ -13,19 +13,19 @@ const HEIGHT: f64 = 110.0;
 
 /// How values lie on the horizontal axis.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Across {
+pub(super) enum Across {
     /// In powers of ten.
     Powers,
     Even,
 }
 
 /// A chart with its axes; the vertical one is even.
-struct Chart<'a> {
+pub(super) struct Chart<'a> {
     across: Across,
     style: &'a Style,
-    shapes: Vec<Shape>,
-    left: f64,
-    inner: f64,
+    pub(super) shapes: Vec<Shape>,
+    pub(super) left: f64,
+    pub(super) inner: f64,
     /// Both ends, or their logarithms.
     x: [f64; 2],
     y: [f64; 2],
@@ -41,7 +41,7 @@ impl Across {
 }
 
 impl<'a> Chart<'a> {
-    fn new(
+    pub(super) fn new(
         style: &'a Style,
         (across, x): (Across, [f64; 2]),
         y: [f64; 2],
@@ -71,11 +71,11 @@ impl<'a> Chart<'a> {
         chart
     }
 
-    fn bottom(&self) -> f64 {
+    pub(super) fn bottom(&self) -> f64 {
         MARGIN + 2.0 * sizes::SMALL_SIZE + HEIGHT
     }
 
-    fn at(&self, x: f64, y: f64) -> Point {
+    pub(super) fn at(&self, x: f64, y: f64) -> Point {
         let share = (self.across.place(x) - self.x[0]) / (self.x[1] - self.x[0]);
         Point { x: self.left + share * self.inner, y: self.y(y) }
     }
@@ -84,16 +84,16 @@ impl<'a> Chart<'a> {
         self.bottom() - HEIGHT * (value - self.y[0]) / (self.y[1] - self.y[0])
     }
 
-    fn x_label(&mut self, x: f64, label: String) {
+    pub(super) fn x_label(&mut self, x: f64, label: String) {
         let at = Point { x: self.at(x, self.y[0]).x, y: self.bottom() + sizes::SMALL_SIZE + 1.5 };
         self.text(at, Anchor::Middle, self.style.theme.ink, label);
     }
 
-    fn text(&mut self, at: Point, anchor: Anchor, colour: Colour, words: String) {
+    pub(super) fn text(&mut self, at: Point, anchor: Anchor, colour: Colour, words: String) {
         self.shapes.push(Shape::Text { at, anchor, size: sizes::SMALL_SIZE, bold: false, colour, words });
     }
 
-    fn line(&mut self, points: Vec<Point>, colour: Colour, width: f64, dashes: Option<[f64; 2]>) {
+    pub(super) fn line(&mut self, points: Vec<Point>, colour: Colour, width: f64, dashes: Option<[f64; 2]>) {
         if let Some((&start, rest)) = points.split_first() {
             let pieces = rest.iter().map(|&point| Piece::Line(point)).collect();
             self.shapes.push(Shape::Stroke { start, pieces, colour, width, dashes });
@@ -124,7 +124,7 @@ impl<'a> Chart<'a> {
         }
     }
 
-    fn scene(self, title: &str, description: String) -> Scene {
+    pub(super) fn scene(self, title: &str, description: String) -> Scene {
         Scene {
             width: self.left + self.inner + 2.0 * MARGIN,
             height: self.bottom() + 2.6 * sizes::SMALL_SIZE + MARGIN,
@@ -303,13 +303,24 @@ pub fn response(
     name: &str,
     style: &Style,
 ) -> Scene {
+    measured(points, without, marks, ["dose", name], style)
+}
+
+/// Means with intervals against something even: `(place, mean, interval)`, and the names of both axes.
+pub fn measured(
+    points: &[(f64, f64, [f64; 2])],
+    without: Option<f64>,
+    marks: &Marks,
+    [across, name]: [&str; 2],
+    style: &Style,
+) -> Scene {
     let theme = &style.theme;
     let values = points.iter().flat_map(|(_, mean, [low, high])| [*mean, *low, *high]).chain(without);
     let values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
     let (low, high) = (values.iter().copied().fold(0.0, f64::min), values.iter().copied().fold(0.0, f64::max));
     let top = round_above(high);
     let ends = [points.first().map_or(0.0, |point| point.0), points.last().map_or(1.0, |point| point.0)];
-    let mut chart = Chart::new(style, (Across::Even, ends), [low, top], &[0.0, top / 2.0, top], ["dose", name]);
+    let mut chart = Chart::new(style, (Across::Even, ends), [low, top], &[0.0, top / 2.0, top], [across, name]);
     chart.marks(marks, ends);
     let side = |side: usize| points.iter().filter(move |point| point.2[side].is_finite());
     let mut band: Vec<Point> = side(1).map(|point| chart.at(point.0, point.2[1])).collect();
@@ -330,5 +341,5 @@ pub fn response(
     for (dose, ..) in points.iter().step_by((wide / apart).ceil().max(1.0) as usize) {
         chart.x_label(*dose, label(*dose));
     }
-    chart.scene(name, format!("{name} at {} doses.", points.len()))
+    chart.scene(name, format!("{name} against {across}, {} points.", points.len()))
 }

@@ -13,6 +13,7 @@ pub mod figure;
 pub mod fit;
 pub mod graphml;
 pub mod heatmap;
+pub mod histogram;
 pub mod layout;
 mod legend;
 mod order;

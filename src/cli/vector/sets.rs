@@ -8,7 +8,7 @@ use clap::Args;
 use penjing::inside::prompt;
 use penjing::inside::vectors::Encoded;
 use penjing::model::{Loaded, load_with};
-use penjing::task::{self, Expansion, PromptPair, Split};
+use penjing::task::{PromptPair, Split};
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -69,9 +69,7 @@ impl Sets {
     /// Files without prompts, and tasks that cannot give so many.
     pub fn prompts(&self, split: Split, seed: u64) -> anyhow::Result<[Vec<String>; 2]> {
         if let Some(name) = &self.task {
-            let task = task::resolve(name).map_err(penjing::Error::from)?;
-            let expansion = Expansion { split, pairs: self.pairs, seed, corruption: self.corruption.clone() };
-            let pairs = task::expand(&task, &expansion).map_err(penjing::Error::from)?;
+            let pairs = texts::pairs(name, self.pairs, (split, seed), self.corruption.as_ref())?;
             let side = |of: fn(&PromptPair) -> &String| pairs.iter().map(|pair| of(pair).clone()).collect();
             return Ok([side(|pair| &pair.clean), side(|pair| &pair.corrupt)]);
         }

@@ -58,16 +58,17 @@ pub fn pre_activation(pre: &Tensor, threshold: &Tensor, w_dec: &Tensor, dead: &T
 /// The dead features' error in reconstructing what is left, `residual` `[token, width]`: the width/2 largest dead pre-activations of
 /// each token write it. Scaled down where fewer are dead.
 pub fn auxiliary(pre: &Tensor, w_dec: &Tensor, dead: &Tensor, residual: &Tensor) -> Option<Tensor> {
-    let count = dead.sum(Kind::Int64).int64_value(&[]);
-    let at_most = (residual.size()[1] / 2).max(1);
+    let which = dead.nonzero().view([-1]); // [dead]
+    let (count, at_most) = (which.size()[0], (residual.size()[1] / 2).max(1));
     if count == 0 {
         return None;
     }
-    let masked = pre.masked_fill(&dead.logical_not(), f64::NEG_INFINITY); // [token, features]
-    let (values, indices) = masked.topk(at_most.min(count), -1, true, false);
-    let features = pre.zeros_like().scatter(-1, &indices, &values); // [token, features]
+    // Of the dead alone: they are few, and the largest of many are dear.
+    let (pre, rows) = (pre.index_select(-1, &which), w_dec.index_select(0, &which)); // [token, dead], [dead, width]
+    let (values, indices) = pre.topk(at_most.min(count), -1, true, false);
+    let features = pre.zeros_like().scatter(-1, &indices, &values); // [token, dead]
     let scale = (count as f64 / at_most as f64).min(1.0);
-    Some(squared_error(&residual.detach(), &features.matmul(w_dec)) * scale)
+    Some(squared_error(&residual.detach(), &features.matmul(&rows)) * scale)
 }
 
 /// The `k` · tokens largest positive pre-activations of the batch, the others 0.

@@ -13,7 +13,7 @@ use crate::model::{Model, Pass, Start};
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use std::ops::Range;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// Tokens of one pass, at most, if a window is not longer.
 const AT_ONCE: usize = 4096;
@@ -98,10 +98,10 @@ impl<'a> Stream<'a> {
 }
 
 fn lengths(rows: &Tensor) -> Tensor {
-    rows.square().sum_dim_intlist(-1, false, tch::Kind::Double).sqrt() // [row]
+    rows.square().sum_dim_intlist(-1, false, Kind::Double).sqrt() // [row]
 }
 
-/// The activations of some windows, `[position, width]`. Windows of one length run together, so that none is padded.
+/// The activations of some windows, `[position, width]`, f32, in the order that the windows get. Windows of one length run together, so that none is padded.
 pub fn activations(model: &Model, corpus: &Corpus, site: Site, windows: &mut [Range<usize>]) -> Tensor {
     let _no_grad = tch::no_grad_guard();
     windows.sort_by_key(|window| (window.len(), window.start));
@@ -125,7 +125,7 @@ pub fn activations(model: &Model, corpus: &Corpus, site: Site, windows: &mut [Ra
             if let Some(found) = grab.found {
                 let lead = corpus.lead as i64;
                 let counted = found.narrow(1, lead, found.size()[1] - lead); // [batch, counted, width]
-                parts.push(counted.reshape([-1, counted.size()[2]]));
+                parts.push(counted.reshape([-1, counted.size()[2]]).to_kind(Kind::Float));
             }
         }
     }
