@@ -121,7 +121,7 @@ fn text(found: &Scan, chosen: usize, command: &Select) -> String {
         let one = &found.candidates[index];
         let why = if index == chosen { "chosen" } else { one.discarded.unwrap_or("") };
         let place = format!("{}:{}", one.site(), one.position);
-        vec![place, number(one.bypass), number(one.induce), format!("{:.4}", one.kl), why.into()]
+        vec![place, number(one.bypass), number(one.induce), number(one.kl), why.into()]
     });
     let [positive, negative] = found.unedited;
     let [made_positive, made_negative] = found.made_from;
@@ -134,7 +134,7 @@ fn text(found: &Scan, chosen: usize, command: &Select) -> String {
 }
 
 fn number(value: f64) -> String {
-    if value.is_finite() { format!("{value:+.2}") } else { "none".into() }
+    if value.is_finite() { format!("{value:+.3}") } else { "none".into() }
 }
 
 /// Bypass, induce and KL, layers upwards and positions across; discarded ones are in brackets.

@@ -8,13 +8,13 @@
 //! runs for means, which takes the runs of one prompt with several controls for independent.
 //!
 //! A changed answer is itself unlikely to the unedited model: a high perplexity alone is no gibberish, repetition with it is.
-//! Cost: (4 + 4 · controls) runs and continuations of each prompt.
+//! Cost: (4 + 4 · controls) runs and continuations of each prompt, and two forwards beside each.
 
 use super::bake::removed_everywhere;
 use super::{Encoded, VectorError, random_like};
 use crate::inside::backpatch::Share;
 use crate::inside::doses::{share_of, token_ids};
-use crate::inside::generate::{Continuation, Sampling, divergence, run};
+use crate::inside::generate::{Continuation, Sampling, divergence, next, run};
 use crate::inside::resample::{interval, mean};
 use crate::inside::row;
 use crate::intervene::address::Address;
@@ -173,6 +173,7 @@ fn see(
     let sampling = Sampling { temperature: 0.0, top_p: 1.0, seed: 0 };
     let continuation = Continuation { count: question.generate, sampling, stop: question.stop.to_vec() };
     let edited = run(model, &prompt.0, (plan, &prompt.1, supplies), &continuation)?;
+    let unedited = next(model, prompt, &Plan::default(), supplies)?;
     let text = [&prompt.0[..], &edited.tokens].concat();
     let logits = tch::no_grad(|| model.forward(Start::Tokens(&row(model, &text)), &Pass::ALL, &mut NoTap));
     let plain = logits.get(0).log_softmax(-1, Kind::Double); // [pos, vocab]
@@ -190,7 +191,7 @@ fn see(
     Ok(Seen {
         probability: share_of(&edited.next, &token_ids(model, question.watched)),
         said: question.watched.contains(&said),
-        divergence: divergence(&plain.get(last), &edited.next),
+        divergence: divergence(&unedited, &edited.next),
         repeats: 1.0 - distinct.len() as f64 / edited.tokens.len().max(1) as f64,
         surprise: mean(&surprises),
     })

@@ -138,7 +138,7 @@ impl Hint for VectorError {
             VectorError::NoValidation { .. } => "give at least four prompts of each kind".into(),
             VectorError::Position { .. } => "name positions that all prompts have, such as --positions=-1".into(),
             VectorError::AllDiscarded { .. } => {
-                "the table says why; loosen --max-kl, --min-induce or --layers-below, or take prompts that differ more"
+                "select.json says why; loosen --max-kl, --min-induce or --layers-below, or take prompts that differ more"
                     .into()
             }
             VectorError::Nothing => "take prompts that differ before the position that is read".into(),
