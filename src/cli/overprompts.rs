@@ -10,7 +10,7 @@ use penjing::circuit::file::write_atomically;
 use penjing::inside::affine::{self, Maps, MapsV1};
 use penjing::inside::backpatch::Share;
 use penjing::inside::patchscope::Target;
-use penjing::inside::resample::{interval, mean};
+use penjing::inside::resample::{Mean, interval, mean};
 use penjing::inside::scope;
 use penjing::inside::store::{Origin, Recorded};
 use penjing::model::Loaded;
@@ -73,7 +73,7 @@ pub fn maps(command: &Patchscope, loaded: &Loaded, pairs: &[(usize, usize)]) -> 
 pub struct OverPrompts {
     pub sources: usize,
     /// The layers, how often the prediction is the source's, and the surprisal with its interval.
-    pairs: Vec<((usize, usize), Share, (f64, [f64; 2]))>,
+    pairs: Vec<((usize, usize), Share, Mean)>,
     grid: bool,
 }
 

@@ -11,7 +11,7 @@ use penjing::dataset;
 use penjing::inside::means;
 use penjing::inside::prompt;
 use penjing::inside::repair::{self, Answers, Direct, Repair};
-use penjing::inside::resample::{interval, interval_of, mean};
+use penjing::inside::resample::{Mean, interval, interval_of, mean};
 use penjing::inside::vectors::Encoded;
 use penjing::intervene::address::Position;
 use penjing::intervene::check::PlanError;
@@ -244,9 +244,6 @@ impl RepairCommand {
         Ok(Ended::Done)
     }
 }
-
-/// A mean with its interval.
-type Mean = (f64, [f64; 2]);
 
 /// What was found over all prompts.
 struct Summary {

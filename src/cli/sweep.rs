@@ -10,6 +10,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use penjing::inside::corpus::Corpus;
 use penjing::inside::doses::{self, Curve, Dose};
 use penjing::inside::natural::{self, Natural};
+use penjing::inside::resample::Mean;
 use penjing::inside::vectors::Encoded;
 use penjing::intervene::parse;
 use penjing::intervene::plan::Plan;
@@ -132,12 +133,7 @@ impl Sweep {
     }
 
     /// What every dose costs in text.
-    fn price(
-        &self,
-        ready: &Ready,
-        plans: &[Plan],
-        supplies: &Supplies,
-    ) -> anyhow::Result<Option<Vec<(f64, [f64; 2])>>> {
+    fn price(&self, ready: &Ready, plans: &[Plan], supplies: &Supplies) -> anyhow::Result<Option<Vec<Mean>>> {
         let Some(path) = &self.text else { return Ok(None) };
         let corpus = self.corpus(path, ready)?;
         if corpus.windows.iter().all(|window| window.len() < corpus.lead + 2) {
@@ -185,7 +181,7 @@ pub fn run(command: &Sweep, as_json: bool) -> anyhow::Result<Ended> {
     let document = document(command, &seen, &ready.loaded.id);
     if let Some(out) = &command.out {
         write(out, "sweep.json", (serde_json::to_string_pretty(&document)? + "\n").as_bytes())?;
-        let points = |of: fn(&Dose) -> (f64, [f64; 2])| -> Vec<(f64, f64, [f64; 2])> {
+        let points = |of: fn(&Dose) -> Mean| -> Vec<(f64, f64, [f64; 2])> {
             curve.doses.iter().map(|dose| (dose.a, of(dose).0, of(dose).1)).collect()
         };
         let marks = seen.marks();
@@ -217,7 +213,7 @@ struct Seen<'a> {
     curve: &'a Curve,
     natural: Option<&'a Natural>,
     /// The cross-entropy of each dose, and last without an edit.
-    text: Option<&'a [(f64, [f64; 2])]>,
+    text: Option<&'a [Mean]>,
     prompts: usize,
 }
 
@@ -234,7 +230,7 @@ impl Seen<'_> {
     }
 
     /// One prompt says nothing of others.
-    fn number(&self, (mean, [low, high]): (f64, [f64; 2])) -> String {
+    fn number(&self, (mean, [low, high]): Mean) -> String {
         if self.prompts == 1 { format!("{mean:.4}") } else { format!("{mean:.4} [{low:.4}, {high:.4}]") }
     }
 
@@ -280,9 +276,8 @@ impl Seen<'_> {
 /// `sweep.json`, `penjing.sweep/1`.
 fn document(command: &Sweep, seen: &Seen, model: &str) -> Value {
     let Seen { curve, natural, text, prompts } = seen;
-    let number =
-        |(mean, interval): (f64, [f64; 2])| json!({ "mean": mean, "interval": (*prompts > 1).then_some(interval) });
-    let price = |(mean, interval): (f64, [f64; 2])| json!({ "mean": mean, "interval": interval });
+    let number = |(mean, interval): Mean| json!({ "mean": mean, "interval": (*prompts > 1).then_some(interval) });
+    let price = |(mean, interval): Mean| json!({ "mean": mean, "interval": interval });
     let doses = curve.doses.iter().enumerate().map(|(index, dose)| {
         let mut one = json!({ "a": dose.a, "probability": number(dose.probability), "kl": number(dose.divergence) });
         if let Some(text) = text {

@@ -5,7 +5,7 @@
 
 use super::corpus::Corpus;
 use super::generate::{divergence, next};
-use super::resample::{interval, interval_of, mean};
+use super::resample::{Mean, interval, interval_of, mean};
 use super::row;
 use super::vectors::Encoded;
 use crate::compare::overlap::spearman;
@@ -30,8 +30,8 @@ pub struct Response {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Dose {
     pub a: f64,
-    pub probability: (f64, [f64; 2]),
-    pub divergence: (f64, [f64; 2]),
+    pub probability: Mean,
+    pub divergence: Mean,
 }
 
 /// A dose-response curve in numbers.
@@ -110,7 +110,7 @@ pub fn cross_entropy(
     plans: &[Plan],
     supplies: &Supplies,
     (seed, progress): (u64, &mut dyn FnMut(f64)),
-) -> Result<Vec<(f64, [f64; 2])>, RunError> {
+) -> Result<Vec<Mean>, RunError> {
     let _no_grad = tch::no_grad_guard();
     let windows: Vec<_> = corpus.windows.iter().filter(|window| window.len() > corpus.lead + 1).collect();
     let everywhere = |plan: &Plan| {

@@ -8,6 +8,9 @@ use rand_chacha::ChaCha8Rng;
 
 const RESAMPLES: usize = 2000;
 
+/// A mean, or a statistic like one, with its interval.
+pub type Mean = (f64, [f64; 2]);
+
 /// 0 of nothing.
 pub fn mean(values: &[f64]) -> f64 {
     if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / values.len() as f64 }

@@ -87,7 +87,7 @@ fn see(model: &Model, corpus: &Corpus, windows: &[Range<usize>]) -> Seen {
     let mut streams: Vec<Tensor> = (0..=sites(&model.spec).len())
         .map(|place| Tensor::cat(&parts.iter().map(|part| &part[place]).collect::<Vec<_>>(), 0))
         .collect();
-    let last = streams.pop().unwrap_or_else(Tensor::new);
+    let last = streams.pop().unwrap_or_default();
     Seen { streams, last, labels }
 }
 
