@@ -13,6 +13,8 @@ mod constants;
 mod discover;
 mod doctor;
 #[cfg(feature = "torch")]
+mod dosed;
+#[cfg(feature = "torch")]
 mod evaluate;
 #[cfg(feature = "torch")]
 mod features;
@@ -49,6 +51,8 @@ mod record;
 mod render;
 #[cfg(feature = "torch")]
 mod repair;
+#[cfg(feature = "torch")]
+mod repaired;
 #[cfg(feature = "torch")]
 mod resources;
 #[cfg(feature = "torch")]

@@ -14,8 +14,9 @@ use penjing::inside::sae;
 use penjing::inside::sae::metrics::Density;
 use penjing::inside::sae::train::{self, Moment, Options, Trained};
 use penjing::model::load_with;
+use penjing::render::response::{self, Marks};
 use penjing::render::style::Style;
-use penjing::render::{chart, histogram, svg};
+use penjing::render::{histogram, svg};
 use penjing::task::Split;
 use serde_json::json;
 use std::path::PathBuf;
@@ -144,7 +145,7 @@ fn training(history: &[Moment], style: &Style) -> String {
     let panel = |name: &str, of: fn(&Moment) -> f64| {
         let points: Vec<_> =
             history.iter().map(|moment| (moment.tokens as f64 / 1e6, of(moment), [f64::NAN; 2])).collect();
-        chart::measured(&points, None, &chart::Marks::default(), ["million tokens", name], style)
+        response::measured(&points, None, &Marks::default(), ["million tokens", name], style)
     };
     let left = panel("FVU", |moment| moment.fvu).beside(panel("L0", |moment| moment.l0), 12.0);
     svg::draw(&left.beside(panel("dead share", |moment| moment.dead), 12.0))

@@ -1,14 +1,14 @@
 //! `penjing sweep`: an edit with a free amount, what it does and what it costs.
 
 use super::Ended;
+use super::dosed::{Seen, document};
 use super::inside::{Edits, OnPrompt, Ready, Watching};
 use super::progress::Progress;
 use super::term::{Usage, make_folder, print, print_json, write};
 use super::texts;
 use clap::Args;
-use comfy_table::{CellAlignment, Table, presets};
 use penjing::inside::corpus::Corpus;
-use penjing::inside::doses::{self, Curve, Dose};
+use penjing::inside::doses::{self, Dose};
 use penjing::inside::natural::{self, Natural};
 use penjing::inside::resample::Mean;
 use penjing::inside::vectors::Encoded;
@@ -16,11 +16,10 @@ use penjing::intervene::parse;
 use penjing::intervene::plan::Plan;
 use penjing::intervene::position::Prompt;
 use penjing::intervene::run::Supplies;
-use penjing::render::chart::{self, Marks};
+use penjing::render::response::response;
 use penjing::render::style::{Style, StyleError};
 use penjing::render::svg;
 use penjing::render::theme::Theme;
-use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 #[derive(Args)]
@@ -178,16 +177,15 @@ pub fn run(command: &Sweep, as_json: bool) -> anyhow::Result<Ended> {
     let natural = command.natural(&ready, &plans[0], &supplies, &prompts)?;
     let text = command.price(&ready, &plans, &supplies)?;
     let seen = Seen { curve: &curve, natural: natural.as_ref(), text: text.as_deref(), prompts: prompts.len() };
-    let document = document(command, &seen, &ready.loaded.id);
+    let document = document((&command.dose, &command.watching.names()), &seen, &ready.loaded.id);
     if let Some(out) = &command.out {
         write(out, "sweep.json", (serde_json::to_string_pretty(&document)? + "\n").as_bytes())?;
         let points = |of: fn(&Dose) -> Mean| -> Vec<(f64, f64, [f64; 2])> {
             curve.doses.iter().map(|dose| (dose.a, of(dose).0, of(dose).1)).collect()
         };
         let marks = seen.marks();
-        let draw = |points: &[(f64, f64, [f64; 2])], without, name: &str| {
-            chart::response(points, without, &marks, name, &style)
-        };
+        let draw =
+            |points: &[(f64, f64, [f64; 2])], without, name: &str| response(points, without, &marks, name, &style);
         let effect = draw(&points(|dose| dose.probability), Some(curve.unedited), "probability");
         let price = draw(&points(|dose| dose.divergence), None, "KL of the next token, nats");
         let mut scene = effect.beside(price, 12.0);
@@ -206,111 +204,4 @@ pub fn run(command: &Sweep, as_json: bool) -> anyhow::Result<Ended> {
         print(&format!("\nthe picture is {}", out.join("sweep.svg").display()))?;
     }
     Ok(Ended::Done)
-}
-
-/// What is shown of a sweep.
-struct Seen<'a> {
-    curve: &'a Curve,
-    natural: Option<&'a Natural>,
-    /// The cross-entropy of each dose, and last without an edit.
-    text: Option<&'a [Mean]>,
-    prompts: usize,
-}
-
-impl Seen<'_> {
-    fn marks(&self) -> Marks {
-        let Some(natural) = self.natural else { return Marks::default() };
-        let name = |share: f64| if share < 1.0 { format!("{:.0} %", 100.0 * share) } else { "max".into() };
-        let mark = |(share, value): (f64, f64)| Some((natural.dose(value)?, name(share)));
-        let mut at: Vec<(f64, String)> = natural::SHARES.into_iter().zip(natural.quantiles).filter_map(mark).collect();
-        at.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-        let ends = natural.range.map(|end| natural.dose(end));
-        let range = if let [Some(a), Some(b)] = ends { Some([a.min(b), a.max(b)]) } else { None };
-        Marks { at, range }
-    }
-
-    /// One prompt says nothing of others.
-    fn number(&self, (mean, [low, high]): Mean) -> String {
-        if self.prompts == 1 { format!("{mean:.4}") } else { format!("{mean:.4} [{low:.4}, {high:.4}]") }
-    }
-
-    fn text(&self) -> String {
-        let Seen { curve, natural, text, prompts } = self;
-        let mut table = Table::new();
-        let price = text.map(|_| "cross-entropy");
-        let mark = natural.map(|_| "");
-        let heading = ["a", "probability", "KL"].into_iter().chain(price).chain(mark);
-        table.load_style(presets::NOTHING).set_header(heading);
-        for (index, dose) in curve.doses.iter().enumerate() {
-            let numbers = [format!("{:.3}", dose.a), self.number(dose.probability), self.number(dose.divergence)];
-            let price = text.map(|text| format!("{:.4}", text[index].0));
-            let mark = natural.map(|natural| if natural.off(dose.a) { "off-distribution" } else { "" }.to_owned());
-            table.add_row(numbers.into_iter().chain(price).chain(mark));
-        }
-        for column in 0..4 {
-            if let Some(column) = table.column_mut(column).filter(|_| column < 3 || text.is_some()) {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
-        }
-        let half = curve.half_effect.map_or("none".to_owned(), |a| format!("{a:.3}"));
-        let order = curve.monotonicity.map_or("none".to_owned(), |order| format!("{order:+.3}"));
-        let mut said = format!(
-            "{table}\n\n{prompts} prompts; unedited probability {:.4}\nslope {:+.4} a unit of a, rank correlation {order}, half of the effect at a = {half}",
-            curve.unedited, curve.slope
-        );
-        if let Some((unedited, _)) = text.and_then(<[_]>::last) {
-            said.push_str(&format!("\nunedited cross-entropy of the text {unedited:.4}"));
-        }
-        if let Some(natural) = natural {
-            let [low, high] = natural.range;
-            let quantiles = natural.quantiles.map(|value| format!("{value:.3}")).join(", ");
-            said.push_str(&format!(
-                "\nby itself {low:.3} to {high:.3} at {} tokens (1, 10, 50, 90, 99 %, max: {quantiles}), {:.3} where it is dosed",
-                natural.tokens, natural.mean
-            ));
-        }
-        said
-    }
-}
-
-/// `sweep.json`, `penjing.sweep/1`.
-fn document(command: &Sweep, seen: &Seen, model: &str) -> Value {
-    let Seen { curve, natural, text, prompts } = seen;
-    let number = |(mean, interval): Mean| json!({ "mean": mean, "interval": (*prompts > 1).then_some(interval) });
-    let price = |(mean, interval): Mean| json!({ "mean": mean, "interval": interval });
-    let doses = curve.doses.iter().enumerate().map(|(index, dose)| {
-        let mut one = json!({ "a": dose.a, "probability": number(dose.probability), "kl": number(dose.divergence) });
-        if let Some(text) = text {
-            one["cross_entropy"] = price(text[index]);
-        }
-        if let Some(natural) = natural {
-            one["value"] = json!(natural.value(dose.a));
-            one["off_distribution"] = json!(natural.off(dose.a));
-        }
-        one
-    });
-    let marks = natural.map(|natural| {
-        let marks = natural::SHARES.into_iter().zip(natural.quantiles);
-        let marks = marks.map(|(share, value)| json!({ "share": share, "value": value, "dose": natural.dose(value) }));
-        json!({
-            "tokens": natural.tokens,
-            "range": natural.range,
-            "mean_where_dosed": natural.mean,
-            "quantiles": marks.collect::<Vec<_>>(),
-        })
-    });
-    json!({
-        "schema": "penjing.sweep/1",
-        "model": model,
-        "edit": command.dose,
-        "watched": command.watching.names(),
-        "prompts": prompts,
-        "unedited": curve.unedited,
-        "unedited_cross_entropy": text.and_then(<[_]>::last).map(|of| price(*of)),
-        "natural": marks,
-        "doses": doses.collect::<Vec<_>>(),
-        "slope": curve.slope,
-        "monotonicity": curve.monotonicity,
-        "half_effect": curve.half_effect,
-    })
 }

@@ -1,7 +1,13 @@
 //! Looking inside a model: runs with edits, what each layer would say, what neurons do over a text.
 //!
 //! [`prompt`] turns a text into tokens and places; [`generate`] runs it, with edits, and goes on from there; [`lens`] decodes
-//! every layer; [`observe`] watches all neurons over a text, which [`corpus`] cuts into windows; [`sae`] trains and measures dictionaries of features; [`column`] computes the last position of a prompt anew, in many variants at once; [`vectors`] are directions from two sets of prompts; [`words`] are the sets of tokens that stand for a word.
+//! every layer, through translators ([`tuned`], which [`tune`] trains) or without; [`patchscope`] lets another prompt say what a
+//! place holds, through maps ([`affine`]) or without, for many sources in [`scope`]; [`backpatch`] puts late outputs back early,
+//! for prompts whose [`hops`] are known; [`repair`] says who makes up for an ablation; [`observe`] watches all neurons over a
+//! text, which [`corpus`] cuts into windows; [`doses`] runs an edit at many amounts, beside the [`natural`] ones; [`vectors`] are
+//! directions from two sets of prompts; [`words`] are the sets of tokens that stand for a word. [`means`] are what `mean` edits
+//! put in, [`sae`] trains and measures dictionaries of features, [`column`] computes the last position anew in many variants at
+//! once, [`resample`] gives intervals, [`store`] keeps what was learned.
 
 pub mod affine;
 pub mod backpatch;

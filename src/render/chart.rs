@@ -9,7 +9,7 @@ use crate::circuit::report::Stop;
 
 /// The inside of a chart in points, where no width is asked for.
 const WIDTH: f64 = 200.0;
-const HEIGHT: f64 = 110.0;
+pub(super) const HEIGHT: f64 = 110.0;
 
 /// How values lie on the horizontal axis.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -23,12 +23,12 @@ pub(super) enum Across {
 pub(super) struct Chart<'a> {
     across: Across,
     style: &'a Style,
-    pub(super) shapes: Vec<Shape>,
-    pub(super) left: f64,
-    pub(super) inner: f64,
+    pub shapes: Vec<Shape>,
+    pub left: f64,
+    pub inner: f64,
     /// Both ends, or their logarithms.
     x: [f64; 2],
-    y: [f64; 2],
+    pub y: [f64; 2],
 }
 
 impl Across {
@@ -41,7 +41,7 @@ impl Across {
 }
 
 impl<'a> Chart<'a> {
-    pub(super) fn new(
+    pub fn new(
         style: &'a Style,
         (across, x): (Across, [f64; 2]),
         y: [f64; 2],
@@ -71,60 +71,36 @@ impl<'a> Chart<'a> {
         chart
     }
 
-    pub(super) fn bottom(&self) -> f64 {
+    pub fn bottom(&self) -> f64 {
         MARGIN + 2.0 * sizes::SMALL_SIZE + HEIGHT
     }
 
-    pub(super) fn at(&self, x: f64, y: f64) -> Point {
+    pub fn at(&self, x: f64, y: f64) -> Point {
         let share = (self.across.place(x) - self.x[0]) / (self.x[1] - self.x[0]);
         Point { x: self.left + share * self.inner, y: self.y(y) }
     }
 
-    fn y(&self, value: f64) -> f64 {
+    pub fn y(&self, value: f64) -> f64 {
         self.bottom() - HEIGHT * (value - self.y[0]) / (self.y[1] - self.y[0])
     }
 
-    pub(super) fn x_label(&mut self, x: f64, label: String) {
+    pub fn x_label(&mut self, x: f64, label: String) {
         let at = Point { x: self.at(x, self.y[0]).x, y: self.bottom() + sizes::SMALL_SIZE + 1.5 };
         self.text(at, Anchor::Middle, self.style.theme.ink, label);
     }
 
-    pub(super) fn text(&mut self, at: Point, anchor: Anchor, colour: Colour, words: String) {
+    pub fn text(&mut self, at: Point, anchor: Anchor, colour: Colour, words: String) {
         self.shapes.push(Shape::Text { at, anchor, size: sizes::SMALL_SIZE, bold: false, colour, words });
     }
 
-    pub(super) fn line(&mut self, points: Vec<Point>, colour: Colour, width: f64, dashes: Option<[f64; 2]>) {
+    pub fn line(&mut self, points: Vec<Point>, colour: Colour, width: f64, dashes: Option<[f64; 2]>) {
         if let Some((&start, rest)) = points.split_first() {
             let pieces = rest.iter().map(|&point| Piece::Line(point)).collect();
             self.shapes.push(Shape::Stroke { start, pieces, colour, width, dashes });
         }
     }
 
-    /// Marks within the ends of the axis, their names above where they do not meet.
-    fn marks(&mut self, marks: &Marks, [first, last]: [f64; 2]) {
-        let theme = &self.style.theme;
-        let (top, bottom) = (self.bottom() - HEIGHT, self.bottom());
-        let (faint, shade) = (theme.faint_ink, theme.rule.on(theme.paper, 0.6));
-        if let Some([low, high]) = marks.range {
-            for [from, to] in [[first, low.min(last)], [high.max(first), last]].into_iter().filter(|[a, b]| b > a) {
-                let [x, right] = [from, to].map(|dose| self.at(dose, self.y[0]).x);
-                let (width, height) = (right - x, bottom - top);
-                self.shapes.push(Shape::Rectangle { x, y: top, width, height, corner: 0.0, fill: shade, border: None });
-            }
-        }
-        let mut right = f64::NEG_INFINITY;
-        for (dose, name) in marks.at.iter().filter(|(dose, _)| (first..=last).contains(dose)) {
-            let x = self.at(*dose, self.y[0]).x;
-            self.line(vec![Point { x, y: top }, Point { x, y: bottom }], faint, 0.5, Some([1.2, 1.6]));
-            let half = text_width(name, sizes::SMALL_SIZE) / 2.0;
-            if x - half > right + 2.0 {
-                self.text(Point { x, y: top - 1.5 }, Anchor::Middle, faint, name.clone());
-                right = x + half;
-            }
-        }
-    }
-
-    pub(super) fn scene(self, title: &str, description: String) -> Scene {
+    pub fn scene(self, title: &str, description: String) -> Scene {
         Scene {
             width: self.left + self.inner + 2.0 * MARGIN,
             height: self.bottom() + 2.6 * sizes::SMALL_SIZE + MARGIN,
@@ -281,65 +257,7 @@ pub fn traces(places: &[String], lines: &[Line], value_name: &str, style: &Style
 }
 
 /// A number above, so round that its half is too.
-fn round_above(high: f64) -> f64 {
+pub(super) fn round_above(high: f64) -> f64 {
     let power = 10f64.powf(high.max(1e-9).log10().floor());
     [1.0, 2.0, 2.5, 5.0, 10.0].map(|step| step * power).into_iter().find(|top| *top >= high).unwrap_or(high)
-}
-
-/// Where on the axis of doses lie the values that occur by themselves.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct Marks {
-    /// A dose and what is written beside it.
-    pub at: Vec<(f64, String)>,
-    /// Doses outside are shaded.
-    pub range: Option<[f64; 2]>,
-}
-
-/// A response with its interval against doses `(dose, mean, interval)`; `without`: what it is without any.
-pub fn response(
-    points: &[(f64, f64, [f64; 2])],
-    without: Option<f64>,
-    marks: &Marks,
-    name: &str,
-    style: &Style,
-) -> Scene {
-    measured(points, without, marks, ["dose", name], style)
-}
-
-/// Means with intervals against something even: `(place, mean, interval)`, and the names of both axes.
-pub fn measured(
-    points: &[(f64, f64, [f64; 2])],
-    without: Option<f64>,
-    marks: &Marks,
-    [across, name]: [&str; 2],
-    style: &Style,
-) -> Scene {
-    let theme = &style.theme;
-    let values = points.iter().flat_map(|(_, mean, [low, high])| [*mean, *low, *high]).chain(without);
-    let values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
-    let (low, high) = (values.iter().copied().fold(0.0, f64::min), values.iter().copied().fold(0.0, f64::max));
-    let top = round_above(high);
-    let ends = [points.first().map_or(0.0, |point| point.0), points.last().map_or(1.0, |point| point.0)];
-    let mut chart = Chart::new(style, (Across::Even, ends), [low, top], &[0.0, top / 2.0, top], [across, name]);
-    chart.marks(marks, ends);
-    let side = |side: usize| points.iter().filter(move |point| point.2[side].is_finite());
-    let mut band: Vec<Point> = side(1).map(|point| chart.at(point.0, point.2[1])).collect();
-    band.extend(side(0).rev().map(|point| chart.at(point.0, point.2[0])));
-    chart.shapes.push(Shape::Polygon { points: band, fill: theme.positive.on(theme.paper, 0.16) });
-    if let Some(without) = without.filter(|value| value.is_finite()) {
-        let y = chart.y(without);
-        let ends = [chart.left, chart.left + chart.inner].map(|x| Point { x, y });
-        chart.line(ends.to_vec(), theme.faint_ink, 0.8, Some([3.0, 2.0]));
-        chart.text(Point { x: ends[1].x, y: y - 3.0 }, Anchor::End, theme.faint_ink, "unedited".into());
-    }
-    let means = points.iter().filter(|point| point.1.is_finite()).map(|point| chart.at(point.0, point.1));
-    let means: Vec<Point> = means.collect();
-    chart.line(means, theme.positive, 1.4, None);
-    let label = |dose: f64| format!("{dose:.2}").trim_end_matches('0').trim_end_matches('.').to_owned();
-    let wide = points.iter().map(|point| text_width(&label(point.0), sizes::SMALL_SIZE)).fold(0.0, f64::max) + 4.0;
-    let apart = chart.inner / points.len().saturating_sub(1).max(1) as f64;
-    for (dose, ..) in points.iter().step_by((wide / apart).ceil().max(1.0) as usize) {
-        chart.x_label(*dose, label(*dose));
-    }
-    chart.scene(name, format!("{name} against {across}, {} points.", points.len()))
 }

@@ -20,6 +20,7 @@ mod order;
 pub mod picture;
 mod place;
 pub mod raster;
+pub mod response;
 mod route;
 pub mod scene;
 pub mod sizes;
