@@ -1,13 +1,14 @@
 //! What training makes small: the squared error, and what makes features few, in SAELens' conventions.
 //!
 //! Squared errors are sums over dimensions and means over tokens. The penalties are λ Σ f_j ‖W_dec,j‖ (ReLU), λ Σ ReLU(π_j) ‖W_dec,j‖
-//! with the error of the gates' own reconstruction (gated, arXiv:2404.16014), λ Σ 1[z_j > θ_j] with a straight-through gradient
-//! (JumpReLU, arXiv:2407.14435). TopK needs none; dead features are made to reconstruct what the living leave
+//! with the error of the gates' own reconstruction (gated, arXiv:2404.16014), λ Σ tanh(4 f_j ‖W_dec,j‖) with a
+//! straight-through gradient for the thresholds (JumpReLU, arXiv:2407.14435; the penalty is Anthropic's of January 2025: that of the
+//! paper, a count with a gradient for thresholds alone, moves too little in short trainings). TopK needs none; dead features are made to reconstruct what the living leave
 //! (arXiv:2406.04093, appendix A.2). All are pure functions of tensors whose first axis is tokens.
 
 use tch::{Kind, Tensor};
 
-/// The width of the rectangle that stands for the derivative of JumpReLU's steps.
+/// The width of the rectangle that stands for the derivative of JumpReLU's step.
 pub const BANDWIDTH: f64 = 0.05;
 
 /// Σ over dimensions of (x̂ − x)², mean over tokens.
@@ -42,11 +43,9 @@ pub fn jump_relu(pre: &Tensor, threshold: &Tensor) -> Tensor {
     with_gradient_of(&(pre.relu() * open), &(slope * threshold))
 }
 
-/// Σ 1[z_j > θ_j], mean over tokens. The gradient for θ is −rect((z − θ)/ε)/ε; there is none for z.
-pub fn step_count(pre: &Tensor, threshold: &Tensor) -> Tensor {
-    let open = pre.detach().gt_tensor(&threshold.detach()).to_kind(pre.kind());
-    let slope = rectangle(pre, threshold) / -BANDWIDTH; // [token, features]
-    with_gradient_of(&open, &(slope * threshold)).sum_dim_intlist(-1, false, None::<Kind>).mean(None::<Kind>)
+/// Σ tanh(4 f_j ‖W_dec,j‖), mean over tokens: nearly the number of active features, with a gradient where they are weak.
+pub fn soft_count(features: &Tensor, w_dec: &Tensor) -> Tensor {
+    (features * row_norms(w_dec) * 4.0).tanh().sum_dim_intlist(-1, false, None::<Kind>).mean(None::<Kind>)
 }
 
 /// Σ over dead features of ReLU(θ − z) ‖W_dec‖, mean over tokens: it draws them back to where they fire.

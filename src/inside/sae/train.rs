@@ -4,7 +4,8 @@
 //! data. Inputs are multiplied by one factor so that their mean length is √width, which makes the weights of the penalties mean the
 //! same for every model; the penalties rise over the first tenth. The TopK family compares pre-activations times ‖W_dec,j‖, which is
 //! folded into the weights at the end. The threshold of BatchTopK is a running mean of the smallest active feature of each batch,
-//! which begins with the first batch's. Learning rate: 2e-4/√(features/2^14) (sparsify's rule).
+//! over the last twentieth of the steps or the last hundred, whichever are more. JumpReLU learns θ itself, kept from falling below
+//! 0: Adam moves a logarithm too slowly in short trainings (as SAELens found). Learning rate: 2e-4/√(features/2^14) (sparsify's rule).
 //!
 //! A step costs about 12 · width · features operations a token for the encoder and the decoder, which is dense.
 
@@ -30,7 +31,6 @@ const HELD_OUT: usize = 16384;
 const MEASUREMENTS: usize = 40;
 const AUXILIARY_WEIGHT: f64 = 1.0;
 const PRE_ACTIVATION_WEIGHT: f64 = 3e-6;
-const THRESHOLD_RATE: f64 = 0.01;
 const FIRST_THRESHOLD: f64 = 0.01;
 
 /// What is trained, and how long.
@@ -87,7 +87,7 @@ struct Weights {
     b_dec: Tensor, // [width]
     /// `b_enc`, or `b_gate`: `[features]`.
     b_enc: Tensor,
-    /// log θ of JumpReLU; r_mag and b_mag of gated dictionaries; each `[features]`.
+    /// θ of JumpReLU; r_mag and b_mag of gated dictionaries; each `[features]`.
     more: Vec<Tensor>,
 }
 
@@ -104,7 +104,7 @@ impl Weights {
         let w_dec = &rows / loss::row_norms(&rows).unsqueeze(1) * 0.1;
         let zeros = || Tensor::zeros([features], (Kind::Float, mean.device()));
         let more = match options.architecture {
-            Architecture::JumpRelu => vec![zeros() + FIRST_THRESHOLD.ln()],
+            Architecture::JumpRelu => vec![zeros() + FIRST_THRESHOLD],
             Architecture::Gated => vec![zeros(), zeros()],
             _ => Vec::new(),
         };
@@ -130,6 +130,7 @@ struct Trainer<'a> {
     prefixes: Vec<usize>,
     weights: Weights,
     threshold: Option<f64>,
+    threshold_rate: f64,
     factor: f64,
     /// Tokens since each feature was last active: `[features]`, i64.
     since: Tensor,
@@ -151,12 +152,11 @@ impl Trainer<'_> {
         let decode = |features: &Tensor, w_dec: &Tensor| features.matmul(w_dec) + b_dec;
         let penalty = self.sparsity * warmth;
         match (self.options.architecture, &more[..]) {
-            (Architecture::JumpRelu, [log_threshold]) => {
-                let threshold = log_threshold.exp();
-                let features = loss::jump_relu(&pre, &threshold);
-                let dead = loss::pre_activation(&pre, &threshold, w_dec, &self.dead()) * PRE_ACTIVATION_WEIGHT;
+            (Architecture::JumpRelu, [threshold]) => {
+                let features = loss::jump_relu(&pre, threshold);
+                let dead = loss::pre_activation(&pre, threshold, w_dec, &self.dead()) * PRE_ACTIVATION_WEIGHT;
                 let error = loss::squared_error(x, &decode(&features, w_dec));
-                (error + loss::step_count(&pre, &threshold) * penalty + dead, features)
+                (error + loss::soft_count(&features, w_dec) * penalty + dead, features)
             }
             (Architecture::Gated, [r_mag, b_mag]) => {
                 let open = pre.detach().gt(0.0).to_kind(Kind::Float);
@@ -192,11 +192,19 @@ impl Trainer<'_> {
                     if positive.numel() > 0 {
                         let least = positive.min().double_value(&[]);
                         let before = self.threshold.unwrap_or(least);
-                        self.threshold = Some(before + THRESHOLD_RATE * (least - before));
+                        self.threshold = Some(before + self.threshold_rate * (least - before));
                     }
                 }
                 (sum, features)
             }
+        }
+    }
+
+    /// Below 0 a threshold would let through what ReLU does not.
+    fn keep_thresholds(&self) {
+        if let (Architecture::JumpRelu, [threshold]) = (self.options.architecture, &self.weights.more[..]) {
+            let _no_grad = tch::no_grad_guard();
+            let _ = threshold.shallow_clone().clamp_min_(0.0);
         }
     }
 
@@ -218,9 +226,7 @@ impl Trainer<'_> {
             w_dec /= norms.unsqueeze(1);
         }
         let activation = match (self.options.architecture, &more[..]) {
-            (Architecture::JumpRelu, [log_threshold]) => {
-                Activation::Threshold { b_enc, threshold: own(&log_threshold.exp()) }
-            }
+            (Architecture::JumpRelu, [threshold]) => Activation::Threshold { b_enc, threshold: own(threshold) },
             (Architecture::Gated, [r_mag, b_mag]) => {
                 Activation::Gated { b_gate: b_enc, r_mag: own(r_mag), b_mag: own(b_mag) }
             }
@@ -276,6 +282,7 @@ pub fn train(
         prefixes,
         weights,
         threshold: None,
+        threshold_rate: (20.0 / steps as f64).clamp(0.01, 0.5),
         factor,
         since,
         dead_after,
@@ -306,6 +313,7 @@ pub fn train(
         }
         let gradients = Tensor::run_backward(&[value], &trainer.weights.all(), false, false);
         adam.step(&trainer.weights.all(), &gradients, rate * schedule(share + 0.5 / steps as f64));
+        trainer.keep_thresholds();
         trainer.note_active(&features);
         done += x.size()[0] as usize;
         if (step + 1) * MEASUREMENTS / steps != step * MEASUREMENTS / steps || step + 1 == steps {
