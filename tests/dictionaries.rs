@@ -10,6 +10,7 @@ use penjing::dictionary::{
 };
 use penjing::inside::corpus::Corpus;
 use penjing::inside::row;
+use penjing::inside::sae::labels::labels;
 use penjing::inside::sae::metrics::{measure, reconstruction};
 use penjing::inside::sae::splice::splice;
 use penjing::inside::sae::stream::{Buffer, Stream, activations};
@@ -573,4 +574,33 @@ fn densities_count() {
     assert_eq!(density.histogram(1.0), [(-1.0, 4)]);
     let (_, density) = measure(&dictionary, &(x.abs() + 1.0));
     assert_eq!((density.dead, density.histogram(1.0)), (0.5, vec![(0.0, 2)]));
+}
+
+#[test]
+fn features_go_with_the_kind_that_they_are_active_on() {
+    // Feature 0 is active on every text of kind 0, feature 1 on all of kind 1 and once on kind 0, feature 2 on the two texts of
+    // kind 0 that choose and on none that measure.
+    let text = |features: [[f64; 3]; 2], kind: usize| {
+        let features = Tensor::from_slice(&features.concat()).view([2, 3]);
+        let x = Tensor::from_slice(&[kind as f64, -1.0, kind as f64, -1.0]).view([2, 2]);
+        (features, x, kind)
+    };
+    let texts = [
+        text([[1.0, 0.0, 9.0], [0.0, 0.0, 9.0]], 0),
+        text([[2.0, 0.5, 0.0], [1.0, 0.0, 0.0]], 0),
+        text([[1.0, 0.0, 9.0], [0.0, 0.0, 0.0]], 0),
+        text([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]], 0),
+        text([[0.0, 2.0, 0.0], [0.0, 2.0, 0.0]], 1),
+        text([[0.0, 3.0, 0.0], [0.0, 1.0, 0.0]], 1),
+    ];
+    let found = labels(&["one".into(), "two".into()], &texts);
+    // Features 0 and 2 tell the choosing texts apart equally well and are active on nothing else; the first is taken.
+    assert_eq!((found[0].feature, found[0].auroc, found[0].share), (0, 1.0, 1.0));
+    assert_eq!((found[1].feature, found[1].auroc), (1, 1.0));
+    assert_eq!((found[1].share, found[1].frequency), (4.0 / 5.0, 5.0 / 12.0));
+    assert_eq!(
+        (found[0].dimension, found[1].dimension),
+        (1.0, 1.0),
+        "the first dimension is the kind, or its negative"
+    );
 }

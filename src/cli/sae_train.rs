@@ -41,7 +41,7 @@ pub struct Train {
     #[arg(long, default_value_t = 16, value_name = "K")]
     k: usize,
     /// Weight of the penalty that makes features few: relu, gated (L1), jumprelu (L0)
-    #[arg(long, alias = "l1", value_name = "WEIGHT")]
+    #[arg(long, alias = "l1", value_name = "WEIGHT", allow_negative_numbers = true)]
     sparsity: Option<f64>,
     /// Training tokens; those of the text are used again and again
     #[arg(long, default_value_t = 1_000_000, value_name = "N")]
@@ -50,7 +50,7 @@ pub struct Train {
     #[arg(long, default_value_t = 1024, value_name = "N")]
     batch: usize,
     /// Of Adam (default: 2e-4/√(features/16384))
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     learning_rate: Option<f64>,
     /// A feature is dead that was active on none of so many tokens (default: a tenth of all)
     #[arg(long, value_name = "N")]
