@@ -37,9 +37,9 @@ pub struct Train {
     /// How many features (default: four times the width of the site)
     #[arg(long, value_name = "N")]
     features: Option<usize>,
-    /// Active features of a token: topk, batch-topk, matryoshka
-    #[arg(long, default_value_t = 16, value_name = "K")]
-    k: usize,
+    /// Active features of a token: topk, batch-topk, matryoshka (default: an eighth of the width of the site, 32 at most)
+    #[arg(long, value_name = "K")]
+    k: Option<usize>,
     /// Weight of the penalty that makes features few: relu, gated (L1), jumprelu (L0)
     #[arg(long, alias = "l1", value_name = "WEIGHT", allow_negative_numbers = true)]
     sparsity: Option<f64>,
@@ -90,7 +90,7 @@ pub fn run(command: &Train, as_json: bool) -> anyhow::Result<Ended> {
         architecture: command.architecture,
         site: command.site.clone(),
         features: command.features.unwrap_or(4 * width),
-        k: command.k,
+        k: command.k.unwrap_or((width / 8).clamp(1, 32)),
         sparsity: command.sparsity,
         tokens: command.tokens,
         batch: command.batch,

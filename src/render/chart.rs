@@ -256,8 +256,11 @@ pub fn traces(places: &[String], lines: &[Line], value_name: &str, style: &Style
     chart.scene(value_name, format!("At the last place {}.", said.collect::<Vec<_>>().join(", ")))
 }
 
-/// A number above, so round that its half is too.
+/// A number above, so round that its half is too; 1 above nothing.
 pub(super) fn round_above(high: f64) -> f64 {
+    if high <= 0.0 {
+        return 1.0;
+    }
     let power = 10f64.powf(high.max(1e-9).log10().floor());
     [1.0, 2.0, 2.5, 5.0, 10.0].map(|step| step * power).into_iter().find(|top| *top >= high).unwrap_or(high)
 }

@@ -62,7 +62,7 @@ pub fn measured(
     for (dose, ..) in points.iter().step_by((wide / apart).ceil().max(1.0) as usize) {
         chart.x_label(*dose, label(*dose));
     }
-    chart.scene(name, format!("{name} at {} doses.", points.len()))
+    chart.scene(name, format!("{name} against {across}, {} points.", points.len()))
 }
 
 /// Marks within the ends of the axis, their names above where they do not meet.
