@@ -207,12 +207,17 @@ fn split<'a>(named: &'a str, example: &str) -> anyhow::Result<(&'a str, &'a str)
     })
 }
 
-/// A dictionary of a model.
+/// A dictionary of a model's residual stream, or of what is added to it.
 ///
 /// # Errors
-/// A file that holds none, or one of another model.
+/// A file that holds none, or one of another model or width.
 pub fn dictionary(path: &Path, model: &Model) -> anyhow::Result<Rc<Dictionary>> {
     let dictionary = file::read(path).map_err(penjing::Error::from)?;
     dictionary.check_weights(&model.fingerprint()).map_err(penjing::Error::from)?;
+    let (width, wanted) = (dictionary.width(), model.spec.d_model);
+    if width != wanted {
+        let message = format!("{} reads vectors of length {width}, and the model's have {wanted}", path.display());
+        return Err(Usage { message, hint: "a dictionary belongs to the model that it was trained on".into() }.into());
+    }
     Ok(Rc::new(dictionary))
 }

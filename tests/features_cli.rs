@@ -1,0 +1,112 @@
+//! Features on the command line: edited in a run, and as the nodes of a circuit.
+
+#![cfg(feature = "torch")]
+
+use assert_cmd::Command;
+use serde_json::Value;
+use std::path::Path;
+use tempfile::{TempDir, tempdir};
+
+fn penjing(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_penjing"));
+    command.current_dir(folder);
+    command
+}
+
+#[track_caller]
+fn json(folder: &TempDir, arguments: &[&str]) -> Value {
+    let output = penjing(folder.path()).arg("--json").args(arguments).output().unwrap();
+    let talk = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {talk}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Exit code 2, what went wrong and a hint on stderr, nothing on stdout.
+#[track_caller]
+fn refuses(folder: &TempDir, arguments: &[&str], parts: &[&str]) {
+    let output = penjing(folder.path()).args(arguments).output().unwrap();
+    let talk = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {talk}");
+    assert!(output.stdout.is_empty() && !talk.contains("panicked"), "{talk}");
+    for part in parts.iter().chain(&["hint: "]) {
+        assert!(talk.contains(part), "{arguments:?} does not say `{part}`:\n{talk}");
+    }
+}
+
+/// A small dictionary of `toy-2l`, which is not good and need not be.
+fn dictionary(folder: &TempDir) {
+    let train = ["sae", "train", "--task", "ioi", "--pairs", "40", "--model", "toy-2l", "--site", "L0"];
+    let sizes = ["--features", "64", "--k", "8", "--tokens", "20000", "--out", "d.safetensors"];
+    json(folder, &[&train[..], &sizes].concat());
+}
+
+#[test]
+fn a_feature_is_steered_and_its_error_stays() {
+    let folder = tempdir().unwrap();
+    dictionary(&folder);
+    let prompt = "When Mary and John went to the store, John gave a drink to";
+    let run = ["run", prompt, "--model", "toy-2l", "--sae", "g=d.safetensors", "--edit"];
+    let with = |edit: &str| json(&folder, &[&run[..], &[edit]].concat());
+    let same = with("L0.sae(g).F{3,9} = scale 1");
+    assert_eq!(same["kl"].as_f64(), Some(0.0), "{same}");
+    let steered = with("L0.sae(g).F3:-1 = set 8");
+    assert!(steered["kl"].as_f64().unwrap() > 1e-6, "{steered}");
+    let receipt = steered["receipt"][0].to_string();
+    assert!(receipt.contains("L0.sae(g).F3"), "{receipt}");
+    let refused = |edit: &str, says: &[&str]| refuses(&folder, &[&run[..], &[edit]].concat(), says);
+    refused("L0.sae(g).F64 = zero", &["the model has no feature 64", "the nearest site is `L0.sae(g).F63`"]);
+    refused("L1.sae(g).F3 = zero", &["the dictionary `g` is of `L0`", "write `L0.sae(g).F0`"]);
+    refused("L0.sae(h).F3 = zero", &["there is no dictionary `h`", "did you mean `g`?"]);
+    refused("L0.sae(g).F3 = mean", &["features have no mean", "`set 0`"]);
+    let other = ["run", prompt, "--model", "toy-4l", "--sae", "g=d.safetensors", "--edit", "L0.sae(g).F3 = zero"];
+    refuses(&folder, &other, &["not from this model"]);
+    let standard = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/dictionaries/standard");
+    let narrow = format!("g={}", standard.display());
+    let narrow = ["run", prompt, "--model", "toy-2l", "--sae", &narrow, "--edit", "L0.sae(g).F3 = zero"];
+    refuses(&folder, &narrow, &["reads vectors of length", "belongs to the model that it was trained on"]);
+    let none = ["run", prompt, "--model", "toy-2l", "--sae", "g=none.st", "--edit", "L0.sae(g).F3 = zero"];
+    refuses(&folder, &none, &["none.st"]);
+}
+
+#[test]
+fn a_circuit_of_features_is_found_and_drawn() {
+    let folder = tempdir().unwrap();
+    dictionary(&folder);
+    let discover = ["discover", "ioi", "--model", "toy-2l", "--level", "feature", "--pairs", "12"];
+    let measured = ["--evidence-pairs", "12", "--random-circuits", "3", "--steps", "3"];
+    let sized = [&discover[..], &measured, &["--sae", "g=d.safetensors", "--edges", "6"]].concat();
+    let found = json(&folder, &[&sized[..], &["--out", "first"]].concat());
+    let nodes = found["nodes"].as_array().unwrap();
+    assert_eq!(nodes.len(), 6, "{found}");
+    let names: Vec<&str> = nodes.iter().map(|node| node["node"].as_str().unwrap()).collect();
+    assert!(names.iter().all(|name| name.starts_with("L0.sae(g).")), "{names:?}");
+    let scores: Vec<f64> = nodes.iter().map(|node| node["score"].as_f64().unwrap().abs()).collect();
+    assert!(scores.is_sorted_by(|a, b| a >= b), "{scores:?}");
+    let evidence = &found["evidence"];
+    assert!(evidence["faithfulness"].as_f64().unwrap() > evidence["random"]["mean"].as_f64().unwrap(), "{found}");
+    json(&folder, &[&sized[..], &["--out", "second"]].concat());
+    for file in ["features.json", "features.svg"] {
+        let read = |out: &str| std::fs::read(folder.path().join(out).join(file)).unwrap();
+        assert!(read("first") == read("second"), "{file} differs between two equal runs");
+    }
+    let picture = std::fs::read_to_string(folder.path().join("first/features.svg")).unwrap();
+    assert!(names.iter().all(|name| picture.contains(name.rsplit('.').next().unwrap())), "{picture}");
+    // Without a size: the smallest that is faithful, or exit code 1 where fresh pairs do not agree.
+    let smallest = [&discover[..], &measured, &["--sae", "d.safetensors", "--faithfulness", "0.5"]].concat();
+    let output = penjing(folder.path()).args(&smallest).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("L0.sae(d).") && text.contains("without errors"), "{text}");
+    for (rest, says) in [
+        (&[][..], "circuits of features need a dictionary"),
+        (&["--sae", "d.safetensors", "--method", "exact"], "scored by integrated gradients"),
+        (&["--sae", "d.safetensors", "--ablation", "zero"], "have the corrupt prompt's values"),
+        (&["--sae", "d.safetensors", "--threshold", "1"], "--threshold chooses no features"),
+        (&["--sae", "a=d.safetensors", "--sae", "b=d.safetensors"], "two dictionaries are of L0"),
+        (&["--sae", "d.safetensors", "--edges", "999"], "999 nodes are asked for"),
+    ] {
+        refuses(&folder, &[&discover[..], rest].concat(), &[says]);
+    }
+    let edges = ["discover", "ioi", "--model", "toy-2l", "--sae", "d.safetensors"];
+    refuses(&folder, &edges, &["--sae gives nodes to circuits of features", "--level feature"]);
+}
