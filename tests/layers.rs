@@ -73,6 +73,10 @@ fn the_model_knows_no_task_and_no_circuit() {
         &["model/"],
         &["crate::task", "crate::circuit", "crate::graph", "crate::score", "crate::eval", "crate::discover"],
     );
+    check(
+        &["dictionary/"],
+        &["crate::task", "crate::circuit", "crate::inside", "crate::intervene", "crate::model::Model"],
+    );
     check(&["graph/"], &["crate::circuit", "crate::render", "crate::task"]);
     check(&["score/"], &["crate::eval", "crate::discover", "crate::circuit", "crate::render"]);
     check(&["eval/"], &["crate::discover", "crate::render"]);
@@ -99,6 +103,7 @@ fn only_the_command_line_talks() {
         "eval/",
         "discover/",
         "intervene/",
+        "dictionary/",
     ];
     check(&below, &["println!", "print!(", "process::exit", "std::env::var", "signal_hook", "dbg!"]);
 }

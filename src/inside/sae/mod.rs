@@ -3,6 +3,7 @@
 
 pub mod adam;
 pub mod labels;
+mod learner;
 pub mod loss;
 pub mod metrics;
 pub mod splice;
