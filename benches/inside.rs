@@ -74,9 +74,7 @@ fn batches(model: &Model, tokens: &[u32], means: &[Tensor]) {
 /// The prompt once, then its last position.
 fn columns(model: &Model, tokens: &[u32], means: &[Tensor]) {
     let Ok(column) = Column::new(model, tokens) else { return };
-    for (layer, mean) in means.iter().enumerate() {
-        black_box(column.heads(layer, mean));
-    }
+    black_box(column.heads(means));
 }
 
 fn column(criterion: &mut Criterion) {

@@ -81,9 +81,12 @@ fn a_column_is_a_full_run() {
             };
             assert!(spec.attention.causal);
             let prompt = encoded(tokens);
+            let z: Vec<Tensor> = (0..spec.layers)
+                .map(|layer| wave(spec.heads * spec.d_head, layer as f64).view([spec.heads as i64, -1]))
+                .collect();
+            let heads = column.heads(&z);
             for layer in 0..spec.layers {
-                let z = wave(spec.heads * spec.d_head, layer as f64).view([spec.heads as i64, -1]);
-                let found = column.heads(layer, &z);
+                let (found, z) = (heads.get(layer as i64), &z[layer]);
                 for head in 0..spec.heads {
                     let edit = format!("L{layer}.H{head}.z:-1 = set v");
                     let expected = full(model, &prompt, &[edit], &z.get(head as i64));

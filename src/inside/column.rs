@@ -15,6 +15,9 @@ use crate::model::{KeepPast, Model, Pass, Past, Start};
 use std::ops::Range;
 use tch::{Kind, Tensor};
 
+/// Variants of heads that run together, as far as whole layers allow: each has a copy of a layer's keys and values.
+const ROWS: usize = 64;
+
 /// A model whose last position cannot be computed alone.
 #[derive(Debug, thiserror::Error)]
 pub enum ColumnError {
@@ -69,21 +72,36 @@ impl<'a> Column<'a> {
         self.from(layer + 1, values.to_kind(self.model.kind()).unsqueeze(1), &mut NoTap)
     }
 
-    /// Log-probabilities `[head, vocab]` with one head of a layer at a time set to its row of `z` `[head, d_head]`.
-    pub fn heads(&self, layer: usize, z: &Tensor) -> Tensor {
-        let heads = z.size()[0];
-        let own = Tensor::eye(heads, (Kind::Bool, z.device())).view([heads, 1, heads, 1]); // [variant, 1, head, 1]
-        let mut tap = SetHeads { site: Site::Z(Layer(layer)), own, z: z.to_kind(self.model.kind()).unsqueeze(0) };
-        self.variants(layer, heads as usize, &mut tap)
+    /// Log-probabilities `[layer, head, vocab]` with one head of the model at a time set to its row of the layer's `z`
+    /// `[head, d_head]`. Heads of later layers join those of earlier ones on the way up, so that a block runs once for many.
+    pub fn heads(&self, z: &[Tensor]) -> Tensor {
+        let _no_grad = tch::no_grad_guard();
+        let (layers, heads) = (self.model.spec.layers, self.model.spec.heads);
+        let mut found = Vec::new();
+        for first in (0..layers).step_by((ROWS / heads).max(1)) {
+            let end = (first + (ROWS / heads).max(1)).min(layers);
+            let mut rows: Vec<Tensor> = Vec::new();
+            for (layer, z) in z.iter().enumerate().take(end).skip(first) {
+                rows.push(self.residual[layer].view([1, 1, -1]).repeat([heads as i64, 1, 1])); // [head, 1, d_model]
+                let joined = Tensor::cat(&rows, 0); // [variant, 1, d_model]
+                let mut tap = SetHeads::new(layer, z.to_kind(self.model.kind()), joined.size()[0]);
+                rows = vec![self.blocks(layer..layer + 1, joined, &mut tap)];
+            }
+            let leaving = self.blocks(end..layers, Tensor::cat(&rows, 0), &mut NoTap);
+            found.push(said(&self.model.read(&leaving, &Pass::LAST, &mut NoTap)));
+        }
+        Tensor::cat(&found, 0).view([layers as i64, heads as i64, -1])
     }
 
     fn from(&self, layer: usize, entering: Tensor, tap: &mut impl Tap) -> Tensor {
         let _no_grad = tch::no_grad_guard();
-        let layers = layer..self.model.spec.layers;
+        let leaving = self.blocks(layer..self.model.spec.layers, entering, tap); // [variant, 1, d_model]
+        said(&self.model.read(&leaving, &Pass::LAST, tap))
+    }
+
+    fn blocks(&self, layers: Range<usize>, entering: Tensor, tap: &mut impl Tap) -> Tensor {
         let past = self.past.shared_by(layers.clone(), entering.size()[0]);
-        let pass = Pass::after(Some(&past));
-        let leaving = self.model.some_blocks(layers, entering, &pass, tap); // [variant, 1, d_model]
-        said(&self.model.read(&leaving, &pass, tap))
+        self.model.some_blocks(layers, entering, &Pass::after(Some(&past)), tap)
     }
 }
 
@@ -131,11 +149,20 @@ impl Tap for LastPosition {
     }
 }
 
-/// Gives head h of variant h its value.
+/// Gives head h its value in variant h of the last ones.
 struct SetHeads {
     site: Site,
     own: Tensor, // [variant, 1, head, 1]
     z: Tensor,   // [1, head, d_head]
+}
+
+impl SetHeads {
+    fn new(layer: usize, z: Tensor, variants: i64) -> SetHeads {
+        let heads = z.size()[0];
+        let kind = (Kind::Bool, z.device());
+        let own = Tensor::cat(&[Tensor::zeros([variants - heads, heads], kind), Tensor::eye(heads, kind)], 0);
+        SetHeads { site: Site::Z(Layer(layer)), own: own.view([variants, 1, heads, 1]), z: z.unsqueeze(0) }
+    }
 }
 
 impl Tap for SetHeads {

@@ -133,12 +133,10 @@ pub fn effects(
         let column = Column::new(model, &asked.encoded.0)?;
         let answer = i64::from(asked.answer);
         let before = column.next.get(answer).exp().double_value(&[]);
-        for (layer, mean) in means.iter().enumerate() {
-            let after = column.heads(layer, mean).select(1, answer).exp().to_kind(Kind::Double); // [head]
-            let after = Vec::<f64>::try_from(after.to_device(Device::Cpu)).unwrap_or_default();
-            for (head, after) in after.into_iter().enumerate() {
-                sums[[layer, head]] += (after - before) / prompts.len() as f64;
-            }
+        let after = column.heads(means).select(2, answer).exp().to_kind(Kind::Double); // [layer, head]
+        let after = Vec::<f64>::try_from(after.flatten(0, 1).to_device(Device::Cpu)).unwrap_or_default();
+        for (sum, after) in sums.iter_mut().zip(after) {
+            *sum += (after - before) / prompts.len() as f64;
         }
     }
     Ok(sums)
