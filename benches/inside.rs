@@ -44,7 +44,8 @@ fn edits(model: &Model, tokens: &[u32], means: &[Tensor]) {
             let Ok(mut tap) = PlanTap::new(&Plan { edits: vec![edit] }, &model.spec, &prompt, &supplies, None) else {
                 continue;
             };
-            black_box(tch::no_grad(|| model.forward(Start::Tokens(&row(model, tokens)), &Pass::LAST, &mut tap)));
+            let _ =
+                black_box(tch::no_grad(|| model.forward(Start::Tokens(&row(model, tokens)), &Pass::LAST, &mut tap)));
         }
     }
 }
@@ -67,14 +68,14 @@ fn batches(model: &Model, tokens: &[u32], means: &[Tensor]) {
     let rows = row(model, tokens).repeat([model.spec.heads as i64, 1]); // [head, pos]
     for (layer, mean) in means.iter().enumerate() {
         let mut tap = OneEach(Layer(layer), mean);
-        black_box(tch::no_grad(|| model.forward(Start::Tokens(&rows), &Pass::LAST, &mut tap)));
+        let _ = black_box(tch::no_grad(|| model.forward(Start::Tokens(&rows), &Pass::LAST, &mut tap)));
     }
 }
 
 /// The prompt once, then its last position.
 fn columns(model: &Model, tokens: &[u32], means: &[Tensor]) {
     let Ok(column) = Column::new(model, tokens) else { return };
-    black_box(column.heads(means));
+    let _ = black_box(column.heads(means));
 }
 
 fn column(criterion: &mut Criterion) {
