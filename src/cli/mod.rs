@@ -149,6 +149,7 @@ enum Command {
     Patch(patch::Patch),
     /// What a component's ablation costs directly, and who makes up for it
     #[cfg(feature = "torch")]
+    #[command(mut_arg("prompt", |of| of.value_name("TASK|PROMPT").help("A task, or with --answer a prompt")))]
     Repair(repair::RepairCommand),
     /// Draw circuit files, and write them for other tools
     Render(render::Render),

@@ -30,7 +30,7 @@ use std::path::PathBuf;
 
 #[derive(Args)]
 pub struct RepairCommand {
-    /// A task, or with --answer a prompt
+    // Its prompt is the name of a task where there is no answer.
     #[command(flatten)]
     on: OnPrompt,
     /// What is ablated, one component: L5.H3, L4.N17, L5.mlp, L5.attn; at the last position, or where it says (L5.H3:all).
