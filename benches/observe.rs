@@ -2,7 +2,7 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use penjing::inside::corpus::Corpus;
-use penjing::inside::observe::observe;
+use penjing::inside::observe::{Watched, observe};
 use penjing::model::spec::Spec;
 use penjing::model::tap::NoTap;
 use penjing::model::{Model, Pass, Start};
@@ -28,7 +28,7 @@ fn shape(criterion: &mut Criterion, name: &str, spec: Spec) {
     });
     for top in [1, 20] {
         group.bench_function(format!("observe, {top} examples"), |bencher| {
-            bencher.iter(|| black_box(observe(&model, &corpus, (top, 512, 0), &mut |_| ())));
+            bencher.iter(|| black_box(observe(&model, Watched::Neurons, &corpus, (top, 512, 0), &mut |_| ())));
         });
     }
     group.finish();

@@ -68,7 +68,12 @@ fn placed(case: &Case, site: &str, start: f64) -> Placed {
     let spec = &case.loaded.model.spec;
     let dictionary = Rc::new(dictionary(spec.d_model, site, Normalize::None, start));
     let site = parse::address(site).unwrap().place.slices(spec).unwrap()[0].site;
-    Placed { name: "g".into(), site, dictionary }
+    Placed {
+        name: format!("{}.sae(g)", penjing::intervene::slice::site_name(site)),
+        called: "g".into(),
+        site,
+        dictionary,
+    }
 }
 
 /// The value of a site `[1, pos, d_model]` in a run of one prompt.

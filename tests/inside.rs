@@ -10,7 +10,7 @@ use penjing::inside::backpatch;
 use penjing::inside::corpus::Corpus;
 use penjing::inside::generate::{Continuation, Sampling, choose, divergence, run};
 use penjing::inside::lens::{Question, decode};
-use penjing::inside::observe;
+use penjing::inside::observe::{self, Watched};
 use penjing::inside::patchscope::{self, Mapping, Target};
 use penjing::inside::vectors::{VectorError, for_model, make, to_bytes};
 use penjing::inside::words;
@@ -468,7 +468,7 @@ fn neurons_are_observed_as_they_are() {
             corpus.tokens.extend(&pair.clean[..pair.len() - index % 3]);
             corpus.windows.push(start..corpus.tokens.len());
         }
-        let observed = observe::observe(model, &corpus, (3, usize::MAX, 5), &mut |_| ());
+        let observed = observe::observe(model, Watched::Neurons, &corpus, (3, usize::MAX, 5), &mut |_| ());
         for layer in 0..model.spec.layers {
             // By window: the values [counted, d_mlp] and the token of the first.
             let seen: Vec<(Vec<Vec<f64>>, usize)> = corpus
@@ -521,7 +521,7 @@ fn neurons_are_observed_as_they_are() {
                 let (_, token) = neuron.sample[0];
                 let around = corpus.around(token);
                 assert!(around.contains(&token) && corpus.windows.contains(&around), "{what}");
-                let values = observe::values(model, &corpus.tokens[around.clone()], layer, index);
+                let values = observe::values(model, Watched::Neurons, &corpus.tokens[around.clone()], layer, index);
                 close(values[token - around.start], neuron.sample[0].0);
             }
         }
@@ -557,7 +557,7 @@ fn what_a_neuron_writes_is_read_as_the_model_reads() {
     with_each_in(Dtype::F64, |case| {
         let _no_grad = tch::no_grad_guard();
         let model = &case.loaded.model;
-        let Some(written) = observe::written(model, 0, 1) else {
+        let Some(written) = observe::written(model, Watched::Neurons, 0, 1) else {
             return assert!(model.spec.mlp.is_none(), "{}", case.name);
         };
         assert!(written.abs().max().double_value(&[]) > 0.0, "{}", case.name);

@@ -143,7 +143,7 @@ impl Question<'_> {
 }
 
 /// The dictionaries at their sites, in the order of the forward pass.
-fn placed(dictionaries: &[String], loaded: &Loaded) -> anyhow::Result<Vec<Placed>> {
+pub fn placed(dictionaries: &[String], loaded: &Loaded) -> anyhow::Result<Vec<Placed>> {
     let spec = &loaded.model.spec;
     let mut all: Vec<Placed> = Vec::new();
     for named in dictionaries {
@@ -162,7 +162,7 @@ fn placed(dictionaries: &[String], loaded: &Loaded) -> anyhow::Result<Vec<Placed
             let message = format!("two dictionaries are of {site_name}");
             return Err(Usage { message, hint: "give one for each site".into() }.into());
         }
-        all.push(Placed { name: format!("{site_name}.sae({name})"), site, dictionary });
+        all.push(Placed { name: format!("{site_name}.sae({name})"), called: name.to_owned(), site, dictionary });
     }
     Ok(in_order(&loaded.model, all).map_err(penjing::Error::from)?)
 }

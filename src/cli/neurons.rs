@@ -2,7 +2,7 @@
 
 use comfy_table::{CellAlignment, Table, presets};
 use penjing::inside::corpus::Corpus;
-use penjing::inside::observe::{self, Example, Neuron, Observed};
+use penjing::inside::observe::{self, Example, Neuron, Observed, Watched};
 use penjing::model::Loaded;
 use penjing::report::neuron::{NeuronPage, Snippet};
 use serde_json::{Value, json};
@@ -16,13 +16,10 @@ const LISTED: usize = 12;
 /// Of the sampled values, at which shares an example is shown.
 const MIDDLING: [f64; 5] = [0.99, 0.95, 0.9, 0.75, 0.5];
 
-fn name(layer: usize, index: usize) -> String {
-    format!("L{layer}.N{index}")
-}
-
 /// What was seen, and of what.
 pub struct Shown<'a> {
     pub loaded: &'a Loaded,
+    pub watched: Watched<'a>,
     pub corpus: &'a Corpus,
     pub observed: &'a Observed,
     /// What the text is called.
@@ -30,6 +27,13 @@ pub struct Shown<'a> {
 }
 
 impl Shown<'_> {
+    pub fn kind(&self) -> &'static str {
+        match self.watched {
+            Watched::Neurons => "neuron",
+            Watched::Features(_) => "feature",
+        }
+    }
+
     /// The neurons whose strongest value is the most deviations above their mean: layer and number.
     pub fn most_peaked(&self) -> Vec<(usize, usize)> {
         let height = |neuron: &Neuron| {
@@ -40,7 +44,8 @@ impl Shown<'_> {
             let neurons = self.observed.layer(layer).into_iter().enumerate();
             neurons.map(move |(index, neuron)| (height(&neuron), layer, index))
         };
-        let mut all: Vec<(f64, usize, usize)> = (0..self.loaded.model.spec.layers).flat_map(of_layer).collect();
+        let mut all: Vec<(f64, usize, usize)> =
+            (0..self.watched.sites(&self.loaded.model)).flat_map(of_layer).collect();
         all.sort_by(|(a, ..), (b, ..)| b.total_cmp(a));
         all.into_iter().take(LISTED).map(|(_, layer, index)| (layer, index)).collect()
     }
@@ -65,7 +70,9 @@ impl Shown<'_> {
 
     /// The tokens whose logits a neuron raises most, then those that it lowers most.
     fn written(&self, layer: usize, index: usize) -> [Vec<(String, f64)>; 2] {
-        let Some(logits) = observe::written(&self.loaded.model, layer, index) else { return Default::default() };
+        let Some(logits) = observe::written(&self.loaded.model, self.watched, layer, index) else {
+            return Default::default();
+        };
         [true, false].map(|largest| {
             let (values, ids) = logits.topk((LISTED as i64).min(logits.numel() as i64), 0, largest, true);
             let text = |at: i64| self.text(u32::try_from(ids.int64_value(&[at])).unwrap_or(0));
@@ -75,7 +82,7 @@ impl Shown<'_> {
 
     fn neighbours(&self, layer: usize, index: usize) -> Vec<(String, f64)> {
         let near = self.observed.neighbours(layer, index, LISTED);
-        near.into_iter().map(|(layer, index, value)| (name(layer, index), value)).collect()
+        near.into_iter().map(|(layer, index, value)| (self.watched.name(layer, index), value)).collect()
     }
 
     pub fn document(&self, layer: usize, index: usize, neuron: &Neuron) -> Value {
@@ -86,7 +93,7 @@ impl Shown<'_> {
         let [raises, lowers] = self.written(layer, index);
         let quantiles = [0.0, 0.01, 0.1, 0.5, 0.9, 0.99, 1.0].map(|share| [share, neuron.quantile(share)]);
         json!({
-            "neuron": name(layer, index),
+            self.kind(): self.watched.name(layer, index),
             "mean": neuron.mean,
             "deviation": neuron.deviation,
             "active": neuron.active,
@@ -103,7 +110,8 @@ impl Shown<'_> {
     pub fn page(&self, layer: usize, index: usize, neuron: &Neuron) -> NeuronPage {
         let snippet = |&(_, token): &Example| {
             let window = self.corpus.around(token);
-            let values = observe::values(&self.loaded.model, &self.corpus.tokens[window.clone()], layer, index);
+            let values =
+                observe::values(&self.loaded.model, self.watched, &self.corpus.tokens[window.clone()], layer, index);
             let context = self.context(token);
             let tokens = context.clone().map(|at| (self.token(at), values[at - window.start])).collect();
             Snippet { tokens, focus: token - context.start }
@@ -124,8 +132,8 @@ impl Shown<'_> {
             ),
         ];
         NeuronPage {
-            name: name(layer, index),
-            subtitle: format!("a neuron of {}, over {}", self.loaded.id, self.source),
+            name: self.watched.name(layer, index),
+            subtitle: format!("a {} of {}, over {}", self.kind(), self.loaded.id, self.source),
             figures: figures.map(|(name, value)| (name.to_owned(), value)).into(),
             sample: neuron.sample.iter().map(|(value, _)| *value).collect(),
             lists: vec![
@@ -145,7 +153,7 @@ impl Shown<'_> {
     pub fn table(&self) -> anyhow::Result<Vec<u8>> {
         let mut table = csv::Writer::from_writer(Vec::new());
         table.write_record([
-            "neuron",
+            self.kind(),
             "mean",
             "deviation",
             "active",
@@ -157,7 +165,7 @@ impl Shown<'_> {
             "strongest_token",
             "kinds",
         ])?;
-        for layer in 0..self.loaded.model.spec.layers {
+        for layer in 0..self.watched.sites(&self.loaded.model) {
             for (index, neuron) in self.observed.layer(layer).iter().enumerate() {
                 let end = |examples: &[Example]| examples.first().copied().unwrap_or((f64::NAN, 0));
                 let (strongest, token) = end(&neuron.strongest);
@@ -165,7 +173,7 @@ impl Shown<'_> {
                 let quantiles = [0.01, 0.5, 0.99].map(|share| neuron.quantile(share));
                 let numbers = numbers.into_iter().chain(quantiles).chain([strongest]).map(|value| value.to_string());
                 let rest = [self.token(token), neuron.kinds(self.corpus).to_string()];
-                table.write_record(std::iter::once(name(layer, index)).chain(numbers).chain(rest))?;
+                table.write_record(std::iter::once(self.watched.name(layer, index)).chain(numbers).chain(rest))?;
             }
         }
         Ok(table.into_inner().map_err(|error| error.into_error())?)
@@ -174,14 +182,14 @@ impl Shown<'_> {
     pub fn listed(&self, which: &[(usize, usize)]) -> Table {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
-        table.set_header(["neuron", "mean", "deviation", "above 0", "strongest", "at", "kinds", "raises"]);
+        table.set_header([self.kind(), "mean", "deviation", "above 0", "strongest", "at", "kinds", "raises"]);
         for &(layer, index) in which {
             let Some(neuron) = self.observed.neuron(layer, index) else { continue };
             let (strongest, token) = neuron.strongest.first().copied().unwrap_or((f64::NAN, 0));
             let [raises, _] = self.written(layer, index);
             let raises: Vec<String> = raises.iter().take(4).map(|(token, _)| format!("{token:?}")).collect();
             table.add_row([
-                name(layer, index),
+                self.watched.name(layer, index),
                 format!("{:.3}", neuron.mean),
                 format!("{:.3}", neuron.deviation),
                 format!("{:.1} %", 100.0 * neuron.active),

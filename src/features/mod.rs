@@ -30,6 +30,8 @@ use tch::Tensor;
 pub struct Placed {
     /// As edits write it, without a feature: `L1.sae(g)`.
     pub name: String,
+    /// The dictionary's own: `g`.
+    pub called: String,
     pub site: Site,
     pub dictionary: Rc<Dictionary>,
 }

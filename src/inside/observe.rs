@@ -1,7 +1,8 @@
 //! Every neuron of a model over a text, in one pass: moments, how often it is active, where it is strongest and weakest, and
 //! a sample of its values.
 //!
-//! A neuron is the value after the non-linearity (in gated MLPs after multiplication with the gate). Examples are one a
+//! A neuron is the value after the non-linearity (in gated MLPs after multiplication with the gate). The features of dictionaries
+//! are observed in the same way; what is called a neuron below is then a feature, and a layer a dictionary. Examples are one a
 //! window, so that one sentence does not fill the list. The sample is of positions drawn evenly from the whole text, the same
 //! for all neurons: quantiles, examples of middling strength and correlations come from it, since the strongest examples
 //! alone make a neuron look purer than it is (Bolukbasi et al., arXiv:2104.07143).
@@ -11,6 +12,7 @@
 use super::corpus::Corpus;
 use super::resample::quantile;
 use super::{row, said};
+use crate::features::Placed;
 use crate::model::site::Site;
 use crate::model::spec::Layer;
 use crate::model::tap::Tap;
@@ -24,7 +26,48 @@ use tch::{Device, Kind, Tensor};
 /// Tokens of one forward, at most.
 const AT_ONCE: usize = 4096;
 
-/// What was seen of all neurons.
+/// What is looked at: the neurons of every layer, or the features of dictionaries.
+#[derive(Clone, Copy)]
+pub enum Watched<'a> {
+    Neurons,
+    Features(&'a [Placed]),
+}
+
+impl Watched<'_> {
+    /// How many sites: layers or dictionaries. Wherever a number names a layer below, it names one of these.
+    pub fn sites(self, model: &Model) -> usize {
+        match self {
+            Watched::Neurons => model.spec.layers,
+            Watched::Features(placed) => placed.len(),
+        }
+    }
+
+    fn place(self, site: Site) -> Option<usize> {
+        match (self, site) {
+            (Watched::Neurons, Site::MlpPost(Layer(layer))) => Some(layer),
+            (Watched::Neurons, _) => None,
+            (Watched::Features(placed), _) => placed.iter().position(|placed| placed.site == site),
+        }
+    }
+
+    /// The values `[batch, pos, unit]` of a site's units.
+    fn units(self, place: usize, value: &Tensor) -> Tensor {
+        match self {
+            Watched::Neurons => value.shallow_clone(),
+            Watched::Features(placed) => placed[place].dictionary.encode(value),
+        }
+    }
+
+    /// Units as edits write them: `L1.N17`, `L1.sae(g).F42`.
+    pub fn name(self, place: usize, unit: usize) -> String {
+        match self {
+            Watched::Neurons => format!("L{place}.N{unit}"),
+            Watched::Features(placed) => format!("{}.F{unit}", placed[place].name),
+        }
+    }
+}
+
+/// What was seen of all units.
 pub struct Observed {
     /// How many tokens were counted.
     pub count: usize,
@@ -78,10 +121,11 @@ struct Running {
     sample: Vec<Tensor>,            // [sampled, d_mlp] together
 }
 
-/// Observes all neurons. The model has MLPs; `top` examples on each side, `sample` positions, drawn by `seed`. `progress` is
+/// Observes all neurons or features. The model has what is watched; `top` examples on each side, `sample` positions, drawn by `seed`. `progress` is
 /// told how much is done, from 0 to 1.
 pub fn observe(
     model: &Model,
+    watched: Watched,
     corpus: &Corpus,
     (top, sample, seed): (usize, usize, u64),
     progress: &mut dyn FnMut(f64),
@@ -95,7 +139,8 @@ pub fn observe(
     let mut order: Vec<&Range<usize>> = corpus.windows.iter().filter(|window| window.len() > corpus.lead).collect();
     order.sort_by_key(|window| window.len());
     let mut watch = Watch {
-        layers: (0..model.spec.layers).map(|_| Running::default()).collect(),
+        watched,
+        layers: (0..watched.sites(model)).map(|_| Running::default()).collect(),
         top: i64::try_from(top).unwrap_or(i64::MAX),
         lead: corpus.lead as i64,
         starts: Tensor::new(),
@@ -134,8 +179,9 @@ pub fn observe(
     Observed { count: counted.len(), sampled, layers: layers.collect() }
 }
 
-/// Takes the neurons of every layer as they pass.
-struct Watch {
+/// Takes the units of every site as they pass.
+struct Watch<'a> {
+    watched: Watched<'a>,
     layers: Vec<Running>,
     top: i64,
     lead: i64,
@@ -143,15 +189,15 @@ struct Watch {
     picks: Tensor,  // rows of [batch · counted, d_mlp]
 }
 
-impl Tap for Watch {
+impl Tap for Watch<'_> {
     fn wants(&self, site: Site) -> bool {
-        matches!(site, Site::MlpPost(_))
+        self.watched.place(site).is_some()
     }
 
     fn at(&mut self, site: Site, value: Tensor) -> Tensor {
-        let Some(Layer(layer)) = site.layer() else { return value };
+        let Some(layer) = self.watched.place(site) else { return value };
         let length = value.size()[1] - self.lead;
-        let seen = value.narrow(1, self.lead, length); // [batch, counted, d_mlp]
+        let seen = self.watched.units(layer, &value.narrow(1, self.lead, length)); // [batch, counted, unit]
         let running = &mut self.layers[layer];
         let add = |total: &mut Option<Tensor>, part: Tensor| {
             *total = Some(total.take().map_or_else(|| part.shallow_clone(), |total| total + &part));
@@ -184,13 +230,13 @@ fn numbers(tensor: &Tensor) -> Vec<f64> {
 }
 
 impl Observed {
-    /// All neurons of a layer.
+    /// All units of a site.
     pub fn layer(&self, layer: usize) -> Vec<Neuron> {
         let width = self.layers[layer].sum.as_ref().map_or(0, Tensor::numel);
         self.neurons(layer, 0..width)
     }
 
-    /// One neuron.
+    /// One unit.
     pub fn neuron(&self, layer: usize, index: usize) -> Option<Neuron> {
         self.neurons(layer, index..index + 1).pop()
     }
@@ -252,39 +298,39 @@ impl Observed {
 /// What a neuron writes, through the norms that follow and the unembedding: for every token the change of its logit, `[vocab_out]`,
 /// where the residual stream goes from minus the neuron's output direction to plus, halved. Only the order means something: what
 /// follows the neuron in later layers, and the scale of the stream that it writes to, are left out. Nothing without MLPs.
-pub fn written(model: &Model, layer: usize, neuron: usize) -> Option<Tensor> {
+pub fn written(model: &Model, watched: Watched, layer: usize, neuron: usize) -> Option<Tensor> {
     let _no_grad = tch::no_grad_guard();
+    if let Watched::Features(placed) = watched {
+        let row = placed.get(layer)?.dictionary.direction(neuron).to_kind(model.kind()).to_device(model.device); // [d_model]
+        return Some(said(model, &Tensor::stack(&[&row, &-&row], 0)));
+    }
     let mlp = model.weights.blocks.get(layer)?.mlp.as_ref()?;
     let row = mlp.output.weight.get(neuron as i64).to_kind(model.kind()); // [d_model]
     Some(said(model, &mlp.after.apply(&Tensor::stack(&[&row, &-&row], 0))))
 }
 
-/// The values of one neuron over a window: `[window]`.
-pub fn values(model: &Model, tokens: &[u32], layer: usize, neuron: usize) -> Vec<f64> {
+/// The values of one unit over a window: `[window]`.
+pub fn values(model: &Model, watched: Watched, tokens: &[u32], layer: usize, neuron: usize) -> Vec<f64> {
     let _no_grad = tch::no_grad_guard();
-    let mut one = One { layer, neuron: neuron as i64, seen: Vec::new() };
-    let _ = model.some_blocks(
-        0..layer + 1,
-        model.embed(&row(model, tokens), None, &mut crate::model::tap::NoTap),
-        &Pass::ALL,
-        &mut one,
-    );
+    let mut one = One { watched, layer, neuron: neuron as i64, seen: Vec::new() };
+    let _ = model.blocks(Start::Tokens(&row(model, tokens)), &Pass::ALL, &mut one);
     one.seen
 }
 
-struct One {
+struct One<'a> {
+    watched: Watched<'a>,
     layer: usize,
     neuron: i64,
     seen: Vec<f64>,
 }
 
-impl Tap for One {
+impl Tap for One<'_> {
     fn wants(&self, site: Site) -> bool {
-        site == Site::MlpPost(Layer(self.layer))
+        self.watched.place(site) == Some(self.layer)
     }
 
     fn at(&mut self, _: Site, value: Tensor) -> Tensor {
-        self.seen = numbers(&value.get(0).select(1, self.neuron));
+        self.seen = numbers(&self.watched.units(self.layer, &value).get(0).select(1, self.neuron));
         value
     }
 }
