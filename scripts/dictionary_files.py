@@ -52,8 +52,9 @@ def common(**more):
 
 
 def main():
-    shutil.rmtree(OUT, ignore_errors=True)
-    os.makedirs(OUT)
+    for entry in os.scandir(OUT):
+        if entry.is_dir():
+            shutil.rmtree(entry.path)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(7, WIDTH, generator=generator) * 2 + 0.5
     cases = {

@@ -47,7 +47,7 @@ pub struct Train {
     #[arg(long, default_value_t = 1_000_000, value_name = "N")]
     tokens: usize,
     /// Tokens of a step
-    #[arg(long, default_value_t = 1024, value_name = "N")]
+    #[arg(long, default_value_t = 256, value_name = "N")]
     batch: usize,
     /// Of Adam (default: 2e-4/√(features/16384))
     #[arg(long, value_name = "RATE", allow_negative_numbers = true)]

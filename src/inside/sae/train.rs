@@ -68,9 +68,9 @@ pub struct Trained {
 /// Where λ stands if nobody says.
 fn usual_sparsity(architecture: Architecture) -> Option<f64> {
     match architecture {
-        Architecture::Relu => Some(2.0),
-        Architecture::Gated => Some(1.0),
-        Architecture::JumpRelu => Some(0.5),
+        Architecture::Relu => Some(6.0),
+        Architecture::Gated => Some(4.0),
+        Architecture::JumpRelu => Some(2.0),
         Architecture::TopK | Architecture::BatchTopK | Architecture::Matryoshka => None,
     }
 }
