@@ -15,7 +15,9 @@ use penjing::features::runs::{Runs, in_order};
 use penjing::features::scores::score;
 use penjing::features::search::{SearchError, of_size, smallest};
 use penjing::features::{Kept, Node, Placed, Setting, Unit};
+use penjing::inside::corpus::Corpus;
 use penjing::inside::generate::{Continuation, Sampling, run};
+use penjing::inside::observe::{self, Watched};
 use penjing::inside::patchscope::Target;
 use penjing::inside::row;
 use penjing::intervene::parse;
@@ -317,5 +319,50 @@ fn the_circuit_that_is_found_is_faithful_and_nothing_can_go() {
         assert_eq!(of_size(&ranked, 2).unwrap().len(), 2);
         assert!(matches!(of_size(&ranked, 99), Err(SearchError::TooMany { asked: 99, .. })));
         assert!(matches!(smallest(&runs, &ranked, 50.0, &mut |_| ()), Err(SearchError::OutOfReach { .. })));
+    });
+}
+
+/// Every value of every window, of the features of two dictionaries, and what the page of one shows.
+#[test]
+fn features_are_observed_as_they_are() {
+    with_each_in(Dtype::F64, |case| {
+        let model = &case.loaded.model;
+        if model.spec.layers < 2 {
+            return;
+        }
+        let all = in_order(model, vec![placed(case, "L1", 1.1), placed(case, "L0", 0.3)]).unwrap();
+        let windows: Vec<&Vec<u32>> = case.pairs.iter().map(|pair| &pair.clean).collect();
+        let mut corpus = Corpus::default();
+        for window in &windows {
+            let start = corpus.tokens.len();
+            corpus.tokens.extend(window.iter());
+            corpus.windows.push(start..corpus.tokens.len());
+        }
+        let watched = Watched::Features(&all);
+        let observed = observe::observe(model, watched, &corpus, (2, usize::MAX, 0), &mut |_| ());
+        for (place, placed) in all.iter().enumerate() {
+            let of_window = |tokens: &Vec<u32>| placed.dictionary.encode(&value(model, tokens, placed.site)).get(0);
+            let values: Vec<Tensor> = windows.iter().map(|tokens| of_window(tokens)).collect(); // each [pos, feature]
+            for feature in 0..FEATURES as usize {
+                let own: Vec<Vec<f64>> = values
+                    .iter()
+                    .map(|values| Vec::try_from(values.select(1, feature as i64).to_kind(Kind::Double)).unwrap())
+                    .collect();
+                let flat: Vec<f64> = own.concat();
+                let mean = flat.iter().sum::<f64>() / flat.len() as f64;
+                let active = flat.iter().filter(|value| **value > 0.0).count() as f64 / flat.len() as f64;
+                let found = observed.neuron(place, feature).unwrap();
+                let what = format!("{}, {}: {found:?}", case.name, watched.name(place, feature));
+                assert!((found.mean - mean).abs() < 1e-9 && (found.active - active).abs() < 1e-12, "{what}");
+                let mut strongest: Vec<f64> =
+                    own.iter().map(|window| window.iter().copied().fold(f64::MIN, f64::max)).collect();
+                strongest.sort_by(|a, b| b.total_cmp(a));
+                for ((value, token), expected) in found.strongest.iter().zip(&strongest) {
+                    assert!((value - expected).abs() < 1e-9 && (flat[*token] - value).abs() < 1e-9, "{what}");
+                }
+                let first = observe::values(model, watched, windows[0], place, feature);
+                assert!(first.iter().zip(&own[0]).all(|(a, b)| (a - b).abs() < 1e-9), "{what}");
+            }
+        }
     });
 }
