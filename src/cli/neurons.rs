@@ -34,11 +34,15 @@ impl Shown<'_> {
         }
     }
 
-    /// The neurons whose strongest value is the most deviations above their mean: layer and number.
+    /// The neurons whose strongest value is the most deviations above their mean, or the features with the strongest value: layer
+    /// or dictionary, and number. (By deviations, features that are hardly ever active would come first.)
     pub fn most_peaked(&self) -> Vec<(usize, usize)> {
         let height = |neuron: &Neuron| {
             let strongest = neuron.strongest.first().map_or(f64::NAN, |(value, _)| *value);
-            (strongest - neuron.mean) / neuron.deviation.max(1e-12)
+            match self.watched {
+                Watched::Neurons => (strongest - neuron.mean) / neuron.deviation.max(1e-12),
+                Watched::Features(_) => strongest,
+            }
         };
         let of_layer = |layer: usize| {
             let neurons = self.observed.layer(layer).into_iter().enumerate();
