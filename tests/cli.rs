@@ -2,30 +2,13 @@
 
 #![cfg(feature = "torch")]
 
-use assert_cmd::Command;
+mod command;
+
+use command::{penjing, refuses};
 use penjing::circuit::{position_scores, scores_file};
 use serde_json::Value;
 use std::path::Path;
 use tempfile::{TempDir, tempdir};
-
-fn penjing(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_penjing"));
-    command.current_dir(folder);
-    command
-}
-
-/// Exit code 2, what went wrong and a hint on stderr, nothing on stdout, no backtrace.
-#[track_caller]
-fn refuses(folder: &TempDir, arguments: &[&str], parts: &[&str]) {
-    let output = penjing(folder.path()).args(arguments).output().unwrap();
-    let talk = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {talk}");
-    assert!(output.stdout.is_empty(), "{arguments:?} wrote data");
-    assert!(!talk.contains("Exception raised") && !talk.contains("panicked"), "{talk}");
-    for part in parts {
-        assert!(talk.contains(part), "{arguments:?} does not say `{part}`:\n{talk}");
-    }
-}
 
 #[test]
 fn discover_finds_proves_and_repeats_itself_byte_by_byte() {

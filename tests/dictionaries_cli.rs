@@ -1,41 +1,15 @@
 //! `penjing sae` as a user meets it: what it writes, and what bad input is told.
 #![cfg(feature = "torch")]
 
-use assert_cmd::Command;
+mod command;
+
+use command::{answers, refuses};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use tempfile::{TempDir, tempdir};
 
-fn penjing(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_penjing"));
-    command.current_dir(folder).env("OMP_NUM_THREADS", "1");
-    command
-}
-
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/dictionaries").join(name)
-}
-
-/// What a command prints with --json, and its stderr.
-#[track_caller]
-fn answers(folder: &TempDir, arguments: &[&str]) -> (Value, String) {
-    let output = penjing(folder.path()).args(arguments).arg("--json").output().unwrap();
-    let talk = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {talk}");
-    (serde_json::from_slice(&output.stdout).unwrap(), talk)
-}
-
-/// Exit code 2, what went wrong and a hint on stderr, nothing on stdout, no backtrace.
-#[track_caller]
-fn refuses(folder: &TempDir, arguments: &[&str], parts: &[&str]) {
-    let output = penjing(folder.path()).args(arguments).output().unwrap();
-    let talk = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {talk}");
-    assert!(output.stdout.is_empty(), "{arguments:?} wrote data");
-    assert!(!talk.contains("Exception raised") && !talk.contains("internal error"), "{talk}");
-    for part in parts {
-        assert!(talk.contains(part), "{arguments:?} does not say `{part}`:\n{talk}");
-    }
 }
 
 const TRAIN: &[&str] = &[

@@ -2,36 +2,11 @@
 
 #![cfg(feature = "torch")]
 
-use assert_cmd::Command;
-use serde_json::Value;
+mod command;
+
+use command::{json, penjing, refuses};
 use std::path::Path;
 use tempfile::{TempDir, tempdir};
-
-fn penjing(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_penjing"));
-    command.current_dir(folder);
-    command
-}
-
-#[track_caller]
-fn json(folder: &TempDir, arguments: &[&str]) -> Value {
-    let output = penjing(folder.path()).arg("--json").args(arguments).output().unwrap();
-    let talk = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {talk}");
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-/// Exit code 2, what went wrong and a hint on stderr, nothing on stdout.
-#[track_caller]
-fn refuses(folder: &TempDir, arguments: &[&str], parts: &[&str]) {
-    let output = penjing(folder.path()).args(arguments).output().unwrap();
-    let talk = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {talk}");
-    assert!(output.stdout.is_empty() && !talk.contains("panicked"), "{talk}");
-    for part in parts.iter().chain(&["hint: "]) {
-        assert!(talk.contains(part), "{arguments:?} does not say `{part}`:\n{talk}");
-    }
-}
 
 /// A small dictionary of `toy-2l`, which is not good and need not be.
 fn dictionary(folder: &TempDir) {

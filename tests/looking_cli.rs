@@ -2,25 +2,14 @@
 
 #![cfg(feature = "torch")]
 
-use assert_cmd::Command;
+mod command;
+
+use command::{json, penjing};
 use serde_json::Value;
 use std::path::Path;
 use tempfile::tempdir;
 
 const PROMPT: &str = "When Mary and John went to the store, John gave a drink to";
-
-fn penjing(folder: &Path) -> Command {
-    let mut command = Command::cargo_bin("penjing").unwrap();
-    command.current_dir(folder).env("OMP_NUM_THREADS", "1");
-    command
-}
-
-#[track_caller]
-fn json(folder: &Path, arguments: &[&str]) -> Value {
-    let output = penjing(folder).arg("--json").args(arguments).output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
 
 #[track_caller]
 fn text(folder: &Path, arguments: &[&str]) -> String {
@@ -31,12 +20,7 @@ fn text(folder: &Path, arguments: &[&str]) -> String {
 
 #[track_caller]
 fn refuses(folder: &Path, arguments: &[&str], says: &str) {
-    let output = penjing(folder).args(arguments).output().unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {errors}");
-    assert!(output.stdout.is_empty(), "{arguments:?}");
-    assert!(errors.contains(says), "{arguments:?} should say `{says}`:\n{errors}");
-    assert!(errors.contains("hint: ") || errors.contains("--help"), "{arguments:?} gives no advice:\n{errors}");
+    command::refuses(folder, arguments, &[says]);
 }
 
 /// A text of two tasks' sentences, for lenses and maps.

@@ -2,33 +2,15 @@
 
 #![cfg(feature = "torch")]
 
-use assert_cmd::Command;
+mod command;
+
+use command::json;
 use serde_json::Value;
-use std::path::Path;
 use tempfile::{TempDir, tempdir};
 
-fn penjing(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_penjing"));
-    command.current_dir(folder).env("OMP_NUM_THREADS", "1");
-    command
-}
-
-/// Exit code 2, what went wrong and a hint on stderr, nothing on stdout.
 #[track_caller]
 fn refuses(folder: &TempDir, arguments: &[&str], says: &str) {
-    let output = penjing(folder.path()).args(arguments).output().unwrap();
-    let talk = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {talk}");
-    assert!(output.stdout.is_empty(), "{arguments:?} wrote data");
-    assert!(!talk.contains("panicked") && !talk.contains("internal error"), "{talk}");
-    assert!(talk.contains(says), "{arguments:?} does not say `{says}`:\n{talk}");
-}
-
-#[track_caller]
-fn json(folder: &TempDir, arguments: &[&str]) -> Value {
-    let output = penjing(folder.path()).arg("--json").args(arguments).output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
+    command::refuses(folder, arguments, &[says]);
 }
 
 /// Requests with verbs that make a vector, and with others that test it.

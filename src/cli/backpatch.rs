@@ -4,7 +4,8 @@ use super::Ended;
 use super::options::Subject;
 use super::progress::Progress;
 use super::resources::Resources;
-use super::term::{Usage, make_folder, print, print_json, write};
+use super::results::Results;
+use super::term::{Usage, make_folder, print, print_json};
 use super::work::Work;
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
@@ -14,7 +15,6 @@ use penjing::inside::backpatch::{self, Criterion, Found, Pair, Share};
 use penjing::inside::hops::Hops;
 use penjing::render::heatmap::Heatmap;
 use penjing::render::style::{Style, StyleError};
-use penjing::render::svg;
 use penjing::render::theme::Theme;
 use penjing::task::{self, Split};
 use serde_json::{Value, json};
@@ -100,18 +100,6 @@ pub fn run(command: &Backpatch, as_json: bool) -> anyhow::Result<Ended> {
     }
     drop(progress);
     let document = document(&work, (all, pairs), command.known_hops, &results);
-    if let Some(out) = &command.out {
-        write(out, "backpatch.json", (serde_json::to_string_pretty(&document)? + "\n").as_bytes())?;
-        for (result, one) in results.iter().flat_map(|result| result.found.iter().map(move |one| (result, one))) {
-            let map = heatmap(one, model.spec.layers, result.wrong);
-            let ending = if result.criterion == "text" { "-text" } else { "" };
-            write(out, &format!("backpatch-{}{ending}.svg", one.place), svg::draw(&map.scene(&style)).as_bytes())?;
-        }
-    }
-    if as_json {
-        print_json(&document)?;
-        return Ok(Ended::Done);
-    }
     let mut said = Vec::new();
     if command.known_hops {
         said.push(format!("{pairs} of {all} prompts have single hops that {} answers", work.loaded.id));
@@ -127,7 +115,24 @@ pub fn run(command: &Backpatch, as_json: bool) -> anyhow::Result<Ended> {
             ),
         });
     }
-    print(&said.join("\n\n"))?;
+    let said = said.join("\n\n");
+    if let Some(out) = &command.out {
+        let mut written = Results::new(out, "backpatch", &document)?;
+        for (result, one) in results.iter().flat_map(|result| result.found.iter().map(move |one| (result, one))) {
+            let map = heatmap(one, model.spec.layers, result.wrong);
+            let ending = if result.criterion == "text" { "-text" } else { "" };
+            written.picture(&format!("backpatch-{}{ending}.svg", one.place), &map.scene(&style))?;
+        }
+        written.page("Late outputs put back early", &said)?;
+    }
+    if as_json {
+        print_json(&document)?;
+        return Ok(Ended::Done);
+    }
+    print(&said)?;
+    if let Some(out) = &command.out {
+        print(&format!("\nthe page is {}", out.join("backpatch.html").display()))?;
+    }
     Ok(Ended::Done)
 }
 

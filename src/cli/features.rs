@@ -5,7 +5,8 @@ use super::inside::dictionary;
 use super::options::{Scoring, Subject};
 use super::progress::Progress;
 use super::resources::Resources;
-use super::term::{Usage, make_folder, note, print, print_json, write};
+use super::results::Results;
+use super::term::{Usage, make_folder, note, print, print_json};
 use super::work::{Work, warn_if_poor};
 use comfy_table::{CellAlignment, Table, presets};
 use penjing::ablation::Ablation;
@@ -20,7 +21,6 @@ use penjing::intervene::features::site;
 use penjing::model::Loaded;
 use penjing::render::features::{FeatureBox, Link, Row, picture};
 use penjing::render::style::Style;
-use penjing::render::svg;
 use penjing::task::Split;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -95,13 +95,15 @@ pub fn run(question: &Question, as_json: bool) -> anyhow::Result<Ended> {
     warn_if_poor(evidence.accuracy[0], &loaded.id, &task.name);
     let shown = Shown { loaded, placed: &placed, ranked: &ranked, kept: &kept, evidence: &evidence };
     let document = shown.document(question, &task.name, &links);
-    write(&out, "features.json", (serde_json::to_string_pretty(&document)? + "\n").as_bytes())?;
-    write(&out, "features.svg", svg::draw(&shown.picture(&links)).as_bytes())?;
+    let text = shown.text();
+    let mut results = Results::new(&out, "features", &document)?;
+    results.picture("features.svg", &shown.picture(&links))?;
+    results.page(&format!("Features of {} for {}", loaded.id, task.name), &text)?;
     if as_json {
         print_json(&document)?;
     } else {
-        print(&shown.text())?;
-        print(&format!("\nthe picture is {}", out.join("features.svg").display()))?;
+        print(&text)?;
+        print(&format!("\nthe page is {}", out.join("features.html").display()))?;
     }
     if question.size.is_none() && evidence.faithfulness < question.faithfulness {
         note(&format!(

@@ -3,7 +3,8 @@
 use super::Ended;
 use super::inside::OnPrompt;
 use super::progress::Progress;
-use super::term::{Usage, make_folder, print, print_json, write};
+use super::results::Results;
+use super::term::{Usage, make_folder, print, print_json};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use ndarray::Array2;
@@ -13,7 +14,6 @@ use penjing::inside::words;
 use penjing::render::chart::{Line, traces};
 use penjing::render::heatmap::Heatmap;
 use penjing::render::style::{Style, StyleError};
-use penjing::render::svg;
 use penjing::render::theme::Theme;
 use penjing::tokenizer::Tokenizer;
 use serde_json::json;
@@ -121,9 +121,16 @@ pub fn run(command: &Lens, as_json: bool) -> anyhow::Result<Ended> {
     drop(progress);
     let tokens = tokenizer.token_texts(&ready.tokens);
     let document = document(&decoded, &tokens, tokenizer, &watched, (&ready.loaded.id, tuned.is_some()));
+    let place = format!(
+        "position {position}, {:?}, of {}{}",
+        tokens[position],
+        ready.loaded.id,
+        if tuned.is_some() { ", tuned lens" } else { "" }
+    );
+    let text = format!("{place}\n\n{}", table(&decoded, position, tokenizer, &watched));
     if let Some(out) = &command.out {
-        write(out, "lens.json", (serde_json::to_string_pretty(&document)? + "\n").as_bytes())?;
-        write(out, "lens.svg", svg::draw(&heatmap(&decoded, &tokens, tokenizer).scene(&style)).as_bytes())?;
+        let mut results = Results::new(out, "lens", &document)?;
+        results.picture("lens.svg", &heatmap(&decoded, &tokens, tokenizer).scene(&style))?;
         if !watched.is_empty() {
             let lines: Vec<Line> = watched
                 .iter()
@@ -134,22 +141,17 @@ pub fn run(command: &Lens, as_json: bool) -> anyhow::Result<Ended> {
                 })
                 .collect();
             let scene = traces(&decoded.places, &lines, "probability", &style);
-            write(out, "lens-trace.svg", svg::draw(&scene).as_bytes())?;
+            results.picture("lens-trace.svg", &scene)?;
         }
+        results.page("What each layer would say", &text)?;
     }
     if as_json {
         print_json(&document)?;
         return Ok(Ended::Done);
     }
-    let place = format!(
-        "position {position}, {:?}, of {}{}",
-        tokens[position],
-        ready.loaded.id,
-        if tuned.is_some() { ", tuned lens" } else { "" }
-    );
-    print(&format!("{place}\n\n{}", table(&decoded, position, tokenizer, &watched)))?;
+    print(&text)?;
     if let Some(out) = &command.out {
-        print(&format!("\nthe picture is {}", out.join("lens.svg").display()))?;
+        print(&format!("\nthe page is {}", out.join("lens.html").display()))?;
     }
     Ok(Ended::Done)
 }

@@ -56,6 +56,8 @@ mod repaired;
 #[cfg(feature = "torch")]
 mod resources;
 #[cfg(feature = "torch")]
+mod results;
+#[cfg(feature = "torch")]
 mod run;
 #[cfg(feature = "torch")]
 mod sae;

@@ -4,7 +4,8 @@ use super::Ended;
 use super::inside::OnPrompt;
 use super::overprompts::{OverPrompts, maps, over_prompts};
 use super::progress::Progress;
-use super::term::{Usage, make_folder, print, print_json, write};
+use super::results::Results;
+use super::term::{Usage, make_folder, print, print_json};
 use clap::{Args, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
 use ndarray::Array2;
@@ -14,7 +15,6 @@ use penjing::intervene::parse;
 use penjing::intervene::position::{PositionSet, Prompt};
 use penjing::render::heatmap::Heatmap;
 use penjing::render::style::{Style, StyleError};
-use penjing::render::svg;
 use penjing::render::theme::Theme;
 use penjing::tokenizer::Tokenizer;
 use serde_json::{Value, json};
@@ -168,20 +168,6 @@ pub fn run(command: &Patchscope, as_json: bool) -> anyhow::Result<Ended> {
     let mut document = document(command, &cells, tokenizer, unpatched, (at, into), &ready.loaded.id);
     document["mapping"] = json!(command.mapping.to_possible_value().map(|value| value.get_name().to_owned()));
     document["over_prompts"] = json!(over.as_ref().map(OverPrompts::document));
-    if let Some(out) = &command.out {
-        write(out, "patchscope.json", (serde_json::to_string_pretty(&document)? + "\n").as_bytes())?;
-        if command.grid {
-            let map = heatmap(&cells, layers, tokenizer, command.watch.as_deref());
-            write(out, "patchscope.svg", svg::draw(&map.scene(&style)).as_bytes())?;
-        }
-        if let Some(over) = &over {
-            write(out, "patchscope-prompts.svg", svg::draw(&over.scene(layers, &style)).as_bytes())?;
-        }
-    }
-    if as_json {
-        print_json(&document)?;
-        return Ok(Ended::Done);
-    }
     let said = |next: &Tensor| likeliest(next, 1).first().map(|(id, _)| tokenizer.token_text(*id)).unwrap_or_default();
     let mut lines = vec![format!(
         "read at {:?} of the source, put in at {:?} of the target, which says {:?} by itself{}",
@@ -193,8 +179,22 @@ pub fn run(command: &Patchscope, as_json: bool) -> anyhow::Result<Ended> {
     lines.push(format!("\n{}", table(command, &cells, tokenizer)?));
     lines.extend(over.as_ref().map(|over| format!("\nover {} sources\n\n{}", over.sources, over.table())));
     if let Some(out) = &command.out {
-        lines
-            .push(format!("\n{}", out.join(if command.grid { "patchscope.svg" } else { "patchscope.json" }).display()));
+        let mut results = Results::new(out, "patchscope", &document)?;
+        if command.grid {
+            let map = heatmap(&cells, layers, tokenizer, command.watch.as_deref());
+            results.picture("patchscope.svg", &map.scene(&style))?;
+        }
+        if let Some(over) = &over {
+            results.picture("patchscope-prompts.svg", &over.scene(layers, &style))?;
+        }
+        results.page("What the source holds, said by the target", &lines.join("\n"))?;
+    }
+    if as_json {
+        print_json(&document)?;
+        return Ok(Ended::Done);
+    }
+    if let Some(out) = &command.out {
+        lines.push(format!("\nthe page is {}", out.join("patchscope.html").display()));
     }
     print(&lines.join("\n"))?;
     Ok(Ended::Done)

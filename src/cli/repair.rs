@@ -4,7 +4,8 @@ use super::Ended;
 use super::inside::{OnPrompt, Ready};
 use super::progress::Progress;
 use super::repaired::{Summary, named, number, table, value};
-use super::term::{Usage, make_folder, print, print_json, write};
+use super::results::Results;
+use super::term::{Usage, make_folder, print, print_json};
 use super::texts;
 use clap::{Args, ValueEnum};
 use penjing::dataset;
@@ -22,7 +23,6 @@ use penjing::intervene::slice::SiteSlice;
 use penjing::model::{Loaded, load_with};
 use penjing::render::bars::bars;
 use penjing::render::style::{Style, StyleError};
-use penjing::render::svg;
 use penjing::render::theme::Theme;
 use penjing::task::{self, Expansion, Split};
 use serde_json::{Value, json};
@@ -105,18 +105,21 @@ pub fn run(command: &RepairCommand, as_json: bool) -> anyhow::Result<Ended> {
     drop(progress);
     let summary = Summary::of(&found, &repair::later(&loaded.model.spec, slice.site), command.seed);
     let document = document(command, &plan.edits[0].to_string(), &summary, &loaded.id);
+    let ablated = &plan.edits[0];
+    let text = format!("{ablated} in {} prompts, {}\n\n{}", found.len(), loaded.id, summary.text(command.top));
     if let Some(out) = &command.out {
-        write(out, "repair.json", (serde_json::to_string_pretty(&document)? + "\n").as_bytes())?;
+        let mut results = Results::new(out, "repair", &document)?;
         let picture = bars(&summary.bars(command.top), "Self-repair", "logits made up for by", &style);
-        write(out, "repair.svg", svg::draw(&picture).as_bytes())?;
+        results.picture("repair.svg", &picture)?;
+        results.page("Self-repair", &text)?;
     }
     if as_json {
         print_json(&document)?;
         return Ok(Ended::Done);
     }
-    print(&format!("{} in {} prompts, {}\n\n{}", plan.edits[0], found.len(), loaded.id, summary.text(command.top)))?;
+    print(&text)?;
     if let Some(out) = &command.out {
-        print(&format!("\nthe picture is {}", out.join("repair.svg").display()))?;
+        print(&format!("\nthe page is {}", out.join("repair.html").display()))?;
     }
     Ok(Ended::Done)
 }

@@ -3,8 +3,9 @@
 use super::Ended;
 use super::progress::Progress;
 use super::resources::Resources;
+use super::results::Results;
 use super::sae_train::density as density_figure;
-use super::term::{make_folder, note, print, print_json, write};
+use super::term::{make_folder, note, print, print_json};
 use super::texts::{self, Reading};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
@@ -112,13 +113,15 @@ pub fn run(command: &Eval, as_json: bool) -> anyhow::Result<Ended> {
         "spliced": spliced,
         "labels": labels,
     });
+    let text = text(&kept, &density, &spliced, &labels);
     if let Some(out) = &command.out {
-        write(out, "sae-eval.json", (serde_json::to_string_pretty(&document)? + "\n").as_bytes())?;
-        write(out, "sae-density.svg", density_figure(&density, &style).as_bytes())?;
+        let mut results = Results::new(out, "sae-eval", &document)?;
+        results.picture("sae-density.svg", &density_figure(&density, &style))?;
+        results.page("What a dictionary keeps", &text)?;
     }
     match as_json {
         true => print_json(&document)?,
-        false => print(&text(&kept, &density, &spliced, &labels))?,
+        false => print(&text)?,
     }
     Ok(Ended::Done)
 }

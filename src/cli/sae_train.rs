@@ -3,8 +3,9 @@
 use super::Ended;
 use super::progress::Progress;
 use super::resources::Resources;
+use super::results::Results;
 use super::sae::described;
-use super::term::{Usage, make_folder, note, print, print_json, write};
+use super::term::{Usage, make_folder, note, print, print_json};
 use super::texts::Reading;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -14,9 +15,10 @@ use penjing::inside::sae;
 use penjing::inside::sae::metrics::Density;
 use penjing::inside::sae::train::{self, Moment, Options, Trained};
 use penjing::model::load_with;
+use penjing::render::histogram;
 use penjing::render::response::{self, Marks};
+use penjing::render::scene::Scene;
 use penjing::render::style::Style;
-use penjing::render::{histogram, svg};
 use penjing::task::Split;
 use serde_json::json;
 use std::path::PathBuf;
@@ -125,9 +127,10 @@ fn say(command: &Train, trained: &Trained, style: &Style, as_json: bool) -> anyh
         "history": trained.history,
     });
     if let Some(folder) = &command.figures {
-        write(folder, "sae.json", (serde_json::to_string_pretty(&document)? + "\n").as_bytes())?;
-        write(folder, "sae-training.svg", training(&trained.history, style).as_bytes())?;
-        write(folder, "sae-density.svg", density(&trained.density, style).as_bytes())?;
+        let mut results = Results::new(folder, "sae", &document)?;
+        results.picture("sae-training.svg", &training(&trained.history, style))?;
+        results.picture("sae-density.svg", &density(&trained.density, style))?;
+        results.page("A dictionary, trained", &described(record).to_string())?;
     }
     if let Some(training) = record.training.as_ref().filter(|training| training.outliers > 0) {
         note(&format!("{} positions were left out: more than ten times as long as the median", training.outliers));
@@ -141,23 +144,23 @@ fn say(command: &Train, trained: &Trained, style: &Style, as_json: bool) -> anyh
 }
 
 /// FVU, L0 and the share of dead features against tokens, side by side.
-fn training(history: &[Moment], style: &Style) -> String {
+fn training(history: &[Moment], style: &Style) -> Scene {
     let panel = |name: &str, of: fn(&Moment) -> f64| {
         let points: Vec<_> =
             history.iter().map(|moment| (moment.tokens as f64 / 1e6, of(moment), [f64::NAN; 2])).collect();
         response::measured(&points, None, &Marks::default(), ["million tokens", name], style)
     };
     let left = panel("FVU", |moment| moment.fvu).beside(panel("L0", |moment| moment.l0), 12.0);
-    svg::draw(&left.beside(panel("dead share", |moment| moment.dead), 12.0))
+    left.beside(panel("dead share", |moment| moment.dead), 12.0)
 }
 
 /// How often features are active.
-pub fn density(density: &Density, style: &Style) -> String {
+pub fn density(density: &Density, style: &Style) -> Scene {
     const BINS: f64 = 4.0;
     let dead = density.frequency.iter().filter(|frequency| **frequency == 0.0).count();
     let never = format!("{dead} of {} are never active", density.frequency.len());
     let names = ["share of tokens", "features"];
-    svg::draw(&histogram::histogram(&density.histogram(BINS), 1.0 / BINS, names, &never, style))
+    histogram::histogram(&density.histogram(BINS), 1.0 / BINS, names, &never, style)
 }
 
 impl Train {

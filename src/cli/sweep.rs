@@ -4,7 +4,8 @@ use super::Ended;
 use super::dosed::{Seen, document};
 use super::inside::{Edits, OnPrompt, Ready, Watching};
 use super::progress::Progress;
-use super::term::{Usage, make_folder, print, print_json, write};
+use super::results::Results;
+use super::term::{Usage, make_folder, print, print_json};
 use super::texts;
 use clap::Args;
 use penjing::inside::corpus::Corpus;
@@ -18,7 +19,6 @@ use penjing::intervene::position::Prompt;
 use penjing::intervene::run::Supplies;
 use penjing::render::response::response;
 use penjing::render::style::{Style, StyleError};
-use penjing::render::svg;
 use penjing::render::theme::Theme;
 use std::path::{Path, PathBuf};
 
@@ -179,7 +179,7 @@ pub fn run(command: &Sweep, as_json: bool) -> anyhow::Result<Ended> {
     let seen = Seen { curve: &curve, natural: natural.as_ref(), text: text.as_deref(), prompts: prompts.len() };
     let document = document((&command.dose, &command.watching.names()), &seen, &ready.loaded.id);
     if let Some(out) = &command.out {
-        write(out, "sweep.json", (serde_json::to_string_pretty(&document)? + "\n").as_bytes())?;
+        let mut results = Results::new(out, "sweep", &document)?;
         let points = |of: fn(&Dose) -> Mean| -> Vec<(f64, f64, [f64; 2])> {
             curve.doses.iter().map(|dose| (dose.a, of(dose).0, of(dose).1)).collect()
         };
@@ -193,7 +193,8 @@ pub fn run(command: &Sweep, as_json: bool) -> anyhow::Result<Ended> {
             let points: Vec<_> = doses.iter().zip(of_doses).map(|(&a, &(mean, ends))| (a, mean, ends)).collect();
             scene = scene.beside(draw(&points, Some(*unedited), "cross-entropy of the text, nats"), 12.0);
         }
-        write(out, "sweep.svg", svg::draw(&scene).as_bytes())?;
+        results.picture("sweep.svg", &scene)?;
+        results.page(&format!("{} in {}", command.dose, ready.loaded.id), &seen.text())?;
     }
     if as_json {
         print_json(&document)?;
@@ -201,7 +202,7 @@ pub fn run(command: &Sweep, as_json: bool) -> anyhow::Result<Ended> {
     }
     print(&seen.text())?;
     if let Some(out) = &command.out {
-        print(&format!("\nthe picture is {}", out.join("sweep.svg").display()))?;
+        print(&format!("\nthe page is {}", out.join("sweep.html").display()))?;
     }
     Ok(Ended::Done)
 }

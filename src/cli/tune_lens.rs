@@ -3,7 +3,8 @@
 use super::Ended;
 use super::progress::Progress;
 use super::resources::Resources;
-use super::term::{Usage, make_folder, print, print_json, write};
+use super::results::Results;
+use super::term::{Usage, make_folder, print, print_json};
 use super::texts::Reading;
 use clap::{Args, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
@@ -16,7 +17,6 @@ use penjing::model::load_with;
 use penjing::model::spec::Spec;
 use penjing::render::chart::{Line, traces};
 use penjing::render::style::{Style, StyleError};
-use penjing::render::svg;
 use penjing::render::theme::Theme;
 use penjing::task::Split;
 use serde_json::{Value, json};
@@ -106,22 +106,23 @@ pub fn run(command: &TuneLens, as_json: bool) -> anyhow::Result<Ended> {
     let held: usize = held.iter().map(|window| window.len() - corpus.lead).sum();
     let places = places(&model.spec);
     let document = document(&record, &places, &both, held);
+    let table = table(&places, &both);
+    let text = format!("{}: trained on {} tokens, measured on {held} others", loaded.id, record.tokens);
     if let Some(folder) = &command.report {
-        write(folder, "tune-lens.json", (serde_json::to_string_pretty(&document)? + "\n").as_bytes())?;
+        let mut results = Results::new(folder, "tune-lens", &document)?;
         let line = |name: &str, of: &[Measured]| Line {
             name: name.to_owned(),
             values: of.iter().map(|one| one.divergence).collect(),
         };
         let lines = [line("logit lens", &both[0]), line("tuned lens", &both[1])];
         let scene = traces(&places, &lines, "KL to the end, nats", &style);
-        write(folder, "tune-lens.svg", svg::draw(&scene).as_bytes())?;
+        results.picture("tune-lens.svg", &scene)?;
+        results.page("A tuned lens beside the logit lens", &format!("{text}\n\n{table}"))?;
     }
     if as_json {
         print_json(&document)?;
         return Ok(Ended::Done);
     }
-    let table = table(&places, &both);
-    let text = format!("{}: trained on {} tokens, measured on {held} others", loaded.id, record.tokens);
     print(&format!("{text}\n\n{table}\n\n{}", command.out.display()))?;
     Ok(Ended::Done)
 }

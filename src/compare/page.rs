@@ -3,15 +3,15 @@
 use super::grid::{self, Grid};
 use super::{Compared, Pair};
 use crate::render::svg::escape;
+use crate::report::result::shell;
 use std::fmt::Write;
-
-const STYLE: &str = include_str!("../report/page.css");
 
 /// `drawing`: the circuits side by side, as SVG. `by_edges`: whether edges are compared where they correspond.
 pub fn html(all: &[Compared], pairs: &[Pair], drawing: &str, by_edges: bool) -> String {
     let names: Vec<&str> = all.iter().map(|one| one.name.as_str()).collect();
-    let title = escape(&format!("{} compared", names.join(", ")));
-    let mut body = format!("<header><h1>{title}</h1></header>\n<section>\n<div class=\"picture\">{drawing}</div>\n");
+    let title = format!("{} compared", names.join(", "));
+    let mut body =
+        format!("<header><h1>{}</h1></header>\n<section>\n<div class=\"picture\">{drawing}</div>\n", escape(&title));
     table(&mut body, &grid::summaries(all));
     for pair in pairs {
         let [first, second] = pair.places.map(|place| escape(&all[place].name));
@@ -19,13 +19,7 @@ pub fn html(all: &[Compared], pairs: &[Pair], drawing: &str, by_edges: bool) -> 
         table(&mut body, &grid::pair(pair, by_edges));
     }
     body.push_str("</section>\n");
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
-         <title>{title}</title>\n<style>\n{STYLE}\n.picture {{ overflow-x: auto; background: #fff; }}\n</style>\n</head>\n\
-         <body>\n{body}</body>\n</html>\n"
-    )
+    shell(&title, &body)
 }
 
 fn table(body: &mut String, grid: &Grid) {

@@ -76,7 +76,8 @@ fn draw(marks: &Marks, [first, last]: [f64; 2], chart: &mut Chart, theme: &Theme
             chart.shapes.push(Shape::Rectangle { x, y: top, width, height, corner: 0.0, fill: shade, border: None });
         }
     }
-    let mut right = f64::NEG_INFINITY;
+    // Left of it stands what the axis is called.
+    let mut right = chart.left;
     for (dose, name) in marks.at.iter().filter(|(dose, _)| (first..=last).contains(dose)) {
         let x = chart.at(*dose, chart.y[0]).x;
         chart.line(vec![Point { x, y: top }, Point { x, y: bottom }], faint, 0.5, Some([1.2, 1.6]));

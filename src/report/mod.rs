@@ -4,6 +4,7 @@
 
 pub mod data;
 pub mod neuron;
+pub mod result;
 
 use crate::render::svg::escape;
 use data::Page;

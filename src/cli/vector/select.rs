@@ -5,6 +5,7 @@ use super::{style, table};
 use crate::cli::Ended;
 use crate::cli::inside::Watching;
 use crate::cli::progress::Progress;
+use crate::cli::results::Results;
 use crate::cli::term::{Usage, make_folder, print, print_json, write};
 use clap::Args;
 use ndarray::Array2;
@@ -14,7 +15,6 @@ use penjing::model::Loaded;
 use penjing::render::heatmap::Heatmap;
 use penjing::render::scene::Scene;
 use penjing::render::style::Style;
-use penjing::render::svg;
 use penjing::task::Split;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -78,19 +78,21 @@ pub fn run(command: &Select, as_json: bool) -> anyhow::Result<Ended> {
     let found = found.map_err(penjing::Error::from)?;
     let record = found.chosen.map(|chosen| record(&found, chosen, &loaded, command.reader.seed));
     let document = document(&found, record.as_ref(), &rules, &loaded.id);
-    write(&command.out, "select.json", (serde_json::to_string_pretty(&document)? + "\n").as_bytes())?;
-    write(&command.out, "select.svg", svg::draw(&picture(&found, &positions, &style)).as_bytes())?;
+    let mut results = Results::new(&command.out, "select", &document)?;
+    results.picture("select.svg", &picture(&found, &positions, &style))?;
     let Some((chosen, record)) = found.chosen.zip(record) else {
         let candidates = found.candidates.len();
         return Err(penjing::Error::from(VectorError::AllDiscarded { candidates }).into());
     };
     let made = Made { values: found.vectors[chosen].shallow_clone(), record };
     write(&command.out, "vector.safetensors", &vectors::to_bytes(&made)?)?;
+    let text = text(&found, chosen, command);
+    results.page("Which direction does it", &text)?;
     if as_json {
         print_json(&document)?;
         return Ok(Ended::Done);
     }
-    print(&text(&found, chosen, command))?;
+    print(&text)?;
     Ok(Ended::Done)
 }
 

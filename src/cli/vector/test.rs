@@ -5,7 +5,8 @@ use super::{style, table};
 use crate::cli::Ended;
 use crate::cli::inside::Watching;
 use crate::cli::progress::Progress;
-use crate::cli::term::{Usage, make_folder, print, print_json, write};
+use crate::cli::results::Results;
+use crate::cli::term::{Usage, make_folder, print, print_json};
 use clap::Args;
 use ndarray::Array2;
 use penjing::inside::vectors::effect::{self, Gate, Outcome, Question, Side};
@@ -13,7 +14,6 @@ use penjing::inside::vectors::{for_model, from_file};
 use penjing::intervene::address::{Address, Place};
 use penjing::intervene::parse;
 use penjing::render::heatmap::Heatmap;
-use penjing::render::svg;
 use penjing::task::Split;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -100,15 +100,17 @@ pub fn run(command: &Test, as_json: bool) -> anyhow::Result<Ended> {
     drop(progress);
     let outcomes = outcomes.map_err(penjing::Error::from)?;
     let document = document(command, &site.place, &outcomes, &loaded.id);
+    let text = text(&outcomes, &site.place, command.dose);
     if let Some(out) = &command.out {
-        write(out, "test.json", (serde_json::to_string_pretty(&document)? + "\n").as_bytes())?;
-        write(out, "test.svg", svg::draw(&heatmap(&outcomes).scene(&style)).as_bytes())?;
+        let mut results = Results::new(out, "test", &document)?;
+        results.picture("test.svg", &heatmap(&outcomes).scene(&style))?;
+        results.page("What the vector does", &text)?;
     }
     if as_json {
         print_json(&document)?;
         return Ok(Ended::Done);
     }
-    print(&text(&outcomes, &site.place, command.dose))?;
+    print(&text)?;
     Ok(Ended::Done)
 }
 
