@@ -28,6 +28,9 @@ fn a_feature_is_steered_and_its_error_stays() {
     assert!(steered["kl"].as_f64().unwrap() > 1e-6, "{steered}");
     let receipt = steered["receipt"][0].to_string();
     assert!(receipt.contains("L0.sae(g).F3"), "{receipt}");
+    json(&folder, &[&run[..], &["L0.sae(g).F3:-1 = set 8", "--out", "out"]].concat());
+    let page = std::fs::read_to_string(folder.path().join("out/run.html")).unwrap();
+    assert!(page.contains("<svg") && page.contains("L0.sae(g).F3:-1 = set 8") && page.contains("KL of the next token"));
     let refused = |edit: &str, says: &[&str]| refuses(&folder, &[&run[..], &[edit]].concat(), says);
     refused("L0.sae(g).F64 = zero", &["the model has no feature 64", "the nearest site is `L0.sae(g).F63`"]);
     refused("L1.sae(g).F3 = zero", &["the dictionary `g` is of `L0`", "write `L0.sae(g).F0`"]);

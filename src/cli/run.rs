@@ -2,14 +2,19 @@
 
 use super::Ended;
 use super::inside::{Edits, OnPrompt};
-use super::term::{Usage, print, print_json};
+use super::results::Results;
+use super::term::{Usage, make_folder, print, print_json};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use penjing::inside::generate::{Continuation, Run, Sampling, divergence, likeliest, run as run_once};
 use penjing::intervene::plan::Plan;
 use penjing::intervene::receipt::Touched;
+use penjing::render::bars::{Bar, bars};
+use penjing::render::scene::Scene;
+use penjing::render::style::Style;
 use penjing::tokenizer::Tokenizer;
 use serde_json::{Value, json};
+use std::path::PathBuf;
 
 #[derive(Args)]
 pub struct RunCommand {
@@ -31,10 +36,13 @@ pub struct RunCommand {
     /// How many of the likeliest next tokens are shown
     #[arg(long, default_value_t = 8, value_name = "N")]
     top: usize,
+    /// Folder for run.json, run.html and next.svg
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
 }
 
 pub fn run(command: &RunCommand, as_json: bool) -> anyhow::Result<Ended> {
-    let RunCommand { on, edits, generate, temperature, top_p, seed, top } = command;
+    let RunCommand { on, edits, generate, temperature, top_p, seed, top, out } = command;
     if !(temperature.is_finite() && *temperature >= 0.0 && *top_p > 0.0 && *top_p <= 1.0) {
         let message = format!("--temperature {temperature} --top-p {top_p} draw nothing");
         return Err(Usage { message, hint: "a temperature is 0 or more, --top-p above 0 and at most 1".into() }.into());
@@ -50,12 +58,12 @@ pub fn run(command: &RunCommand, as_json: bool) -> anyhow::Result<Ended> {
         let of = (plan, &ready.prompt, &supplies);
         run_once(model, &ready.tokens, of, &continuation).map_err(penjing::Error::from)
     };
+    if let Some(out) = out {
+        make_folder(out)?;
+    }
     let before = run(&Plan::default())?;
     let after = if plan.edits.is_empty() { None } else { Some(run(&plan)?) };
-    if as_json {
-        print_json(&document(&ready.tokens, tokenizer, &plan, &before, after.as_ref(), *top))?;
-        return Ok(Ended::Done);
-    }
+    let document = document(&ready.tokens, tokenizer, &plan, &before, after.as_ref(), *top);
     let mut said = vec![format!("{} tokens: {}", ready.tokens.len(), tokens(tokenizer, &ready.tokens))];
     said.extend(after.iter().flat_map(|after| &after.receipt.entries).map(ToString::to_string));
     said.push(format!("\n{}", table(tokenizer, &before, after.as_ref(), *top)));
@@ -70,8 +78,36 @@ pub fn run(command: &RunCommand, as_json: bool) -> anyhow::Result<Ended> {
             Some(after) => said.push(format!("\nbefore: {}\nafter:  {}", text(&before)?, text(after)?)),
         }
     }
-    print(&said.join("\n"))?;
+    let said = said.join("\n");
+    if let Some(out) = out {
+        let mut results = Results::new(out, "run", &document)?;
+        results.picture("next.svg", &picture(tokenizer, &before, after.as_ref(), *top))?;
+        results.page(&format!("{:?} in {}", on.prompt, ready.loaded.id), &said)?;
+    }
+    if as_json {
+        print_json(&document)?;
+    } else {
+        print(&said)?;
+    }
     Ok(Ended::Done)
+}
+
+/// What the edits change of the probabilities of the likeliest tokens, before and after; without edits the probabilities.
+fn picture(tokenizer: &Tokenizer, before: &Run, after: Option<&Run>, top: usize) -> Scene {
+    let mut ids: Vec<u32> = Vec::new();
+    for (id, _) in std::iter::once(before).chain(after).flat_map(|run| likeliest(&run.next, top)) {
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    let share = |run: &Run, id: u32| run.next.double_value(&[i64::from(id)]).exp();
+    let change = |id: u32| match after {
+        None => share(before, id),
+        Some(after) => share(after, id) - share(before, id),
+    };
+    let bar = |id: u32| Bar { name: format!("{:?}", tokenizer.token_text(id)), value: change(id), interval: None };
+    let what = if after.is_some() { "change of probability" } else { "probability" };
+    bars(&ids.into_iter().map(bar).collect::<Vec<_>>(), "The next token", what, &Style::default())
 }
 
 /// Tokens with their spaces to be seen.

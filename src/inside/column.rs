@@ -2,9 +2,10 @@
 //! once. Keys and values of all positions before it are computed once; a change at layer l leaves everything to the left of
 //! the position and below the layer as it was.
 //!
-//! A variant costs one token in the blocks from l on, attention over the kept keys included, in place of a forward of the
-//! prompt. Memory: a layer's keys and values, copied for every variant of a batch. Not for changes at other positions, which
-//! later positions see, nor for attention that looks both ways, where the positions before see the last one.
+//! The variants run as positions of one pass that do not see each other (`Pass::variants`), so that they share the kept keys
+//! and values without copies. A variant costs one token in the blocks from l on, attention over the kept keys included, in place
+//! of a forward of the prompt. Not for changes at other positions, which later positions see, nor for attention that looks
+//! both ways, where the positions before see the last one.
 
 use super::row;
 use crate::error::Hint;
@@ -15,8 +16,8 @@ use crate::model::{KeepPast, Model, Pass, Past, Start};
 use std::ops::Range;
 use tch::{Kind, Tensor};
 
-/// Variants of heads that run together, as far as whole layers allow: each has a copy of a layer's keys and values.
-const ROWS: usize = 64;
+/// Variants of heads that run together, as far as whole layers allow: attention scores grow with their square.
+const ROWS: usize = 256;
 
 /// A model whose last position cannot be computed alone.
 #[derive(Debug, thiserror::Error)]
@@ -61,15 +62,15 @@ impl<'a> Column<'a> {
     }
 
     /// Log-probabilities `[variant, vocab]` with the blocks from `layer` on computed anew for so many variants. The tap sees
-    /// every site as `[variant, 1, ..]`, and tells the variants apart by writing.
+    /// every site as `[1, variant, ..]`, and tells the variants apart by writing.
     pub fn variants(&self, layer: usize, count: usize, tap: &mut impl Tap) -> Tensor {
-        let entering = self.residual[layer].view([1, 1, -1]).repeat([count as i64, 1, 1]); // [variant, 1, d_model]
+        let entering = self.residual[layer].view([1, 1, -1]).repeat([1, count as i64, 1]); // [1, variant, d_model]
         self.from(layer, entering, tap)
     }
 
     /// Log-probabilities `[variant, vocab]` with the output of block `layer` set to each of `values` `[variant, d_model]`.
     pub fn outputs(&self, layer: usize, values: &Tensor) -> Tensor {
-        self.from(layer + 1, values.to_kind(self.model.kind()).unsqueeze(1), &mut NoTap)
+        self.from(layer + 1, values.to_kind(self.model.kind()).unsqueeze(0), &mut NoTap)
     }
 
     /// Log-probabilities `[layer, head, vocab]` with one head of the model at a time set to its row of the layer's `z`
@@ -82,26 +83,26 @@ impl<'a> Column<'a> {
             let end = (first + (ROWS / heads).max(1)).min(layers);
             let mut rows: Vec<Tensor> = Vec::new();
             for (layer, z) in z.iter().enumerate().take(end).skip(first) {
-                rows.push(self.residual[layer].view([1, 1, -1]).repeat([heads as i64, 1, 1])); // [head, 1, d_model]
-                let joined = Tensor::cat(&rows, 0); // [variant, 1, d_model]
-                let mut tap = SetHeads::new(layer, z.to_kind(self.model.kind()), joined.size()[0]);
+                rows.push(self.residual[layer].view([1, 1, -1]).repeat([1, heads as i64, 1])); // [1, head, d_model]
+                let joined = Tensor::cat(&rows, 1); // [1, variant, d_model]
+                let mut tap = SetHeads::new(layer, z.to_kind(self.model.kind()), joined.size()[1]);
                 rows = vec![self.blocks(layer..layer + 1, joined, &mut tap)];
             }
-            let leaving = self.blocks(end..layers, Tensor::cat(&rows, 0), &mut NoTap);
-            found.push(said(&self.model.read(&leaving, &Pass::LAST, &mut NoTap)));
+            let leaving = self.blocks(end..layers, Tensor::cat(&rows, 1), &mut NoTap);
+            found.push(said(&self.model.read(&leaving, &Pass::ALL, &mut NoTap)));
         }
         Tensor::cat(&found, 0).view([layers as i64, heads as i64, -1])
     }
 
     fn from(&self, layer: usize, entering: Tensor, tap: &mut impl Tap) -> Tensor {
         let _no_grad = tch::no_grad_guard();
-        let leaving = self.blocks(layer..self.model.spec.layers, entering, tap); // [variant, 1, d_model]
-        said(&self.model.read(&leaving, &Pass::LAST, tap))
+        let leaving = self.blocks(layer..self.model.spec.layers, entering, tap); // [1, variant, d_model]
+        said(&self.model.read(&leaving, &Pass::ALL, tap))
     }
 
     fn blocks(&self, layers: Range<usize>, entering: Tensor, tap: &mut impl Tap) -> Tensor {
-        let past = self.past.shared_by(layers.clone(), entering.size()[0]);
-        self.model.some_blocks(layers, entering, &Pass::after(Some(&past)), tap)
+        let pass = Pass { variants: true, ..Pass::after(Some(&self.past)) };
+        self.model.some_blocks(layers, entering, &pass, tap)
     }
 }
 
@@ -111,23 +112,11 @@ impl Past {
         let first = |all: Vec<Tensor>| all.iter().map(|one| one.narrow(1, 0, positions)).collect();
         Past { keys: first(self.keys), values: first(self.values) }
     }
-
-    /// For a batch of which every member has this past; only in the layers asked for, without copying.
-    fn shared_by(&self, layers: Range<usize>, batch: i64) -> Past {
-        let many = |all: &[Tensor]| {
-            let of = |(layer, one): (usize, &Tensor)| match layers.contains(&layer) {
-                true => one.expand([batch, -1, -1, -1], false),
-                false => one.shallow_clone(),
-            };
-            all.iter().enumerate().map(of).collect()
-        };
-        Past { keys: many(&self.keys), values: many(&self.values) }
-    }
 }
 
-/// Logits `[batch, 1, vocab]` as log-probabilities `[batch, vocab]`.
+/// Logits `[1, variant, vocab]` as log-probabilities `[variant, vocab]`.
 fn said(logits: &Tensor) -> Tensor {
-    logits.squeeze_dim(1).log_softmax(-1, None::<Kind>)
+    logits.squeeze_dim(0).log_softmax(-1, None::<Kind>)
 }
 
 /// Keeps the last position of the residual stream and of the heads.
@@ -152,7 +141,7 @@ impl Tap for LastPosition {
 /// Gives head h its value in variant h of the last ones.
 struct SetHeads {
     site: Site,
-    own: Tensor, // [variant, 1, head, 1]
+    own: Tensor, // [1, variant, head, 1]
     z: Tensor,   // [1, head, d_head]
 }
 
@@ -161,7 +150,7 @@ impl SetHeads {
         let heads = z.size()[0];
         let kind = (Kind::Bool, z.device());
         let own = Tensor::cat(&[Tensor::zeros([variants - heads, heads], kind), Tensor::eye(heads, kind)], 0);
-        SetHeads { site: Site::Z(Layer(layer)), own: own.view([variants, 1, heads, 1]), z: z.unsqueeze(0) }
+        SetHeads { site: Site::Z(Layer(layer)), own: own.view([1, variants, heads, 1]), z: z.unsqueeze(0) }
     }
 }
 

@@ -168,7 +168,7 @@ impl Model {
     /// The attention probabilities `[batch, head, query, key]` of a layer from queries and keys as projected,
     /// `[batch, pos, head, d_head]` (keys in the model's own number of heads or one for each query head), after a past.
     pub fn pattern(&self, layer: Layer, query: &Tensor, key: &Tensor, past: Option<&Past>) -> Tensor {
-        let grid = Grid::new(&self.spec, past.map_or(0, Past::len), query.size()[1], self.device);
+        let grid = Grid::new(&self.spec, past.map_or(0, Past::len), query.size()[1], false, self.device);
         let context = Context { spec: &self.spec, grid: &grid, past, rules: Rules::default(), shortformer: None };
         let block = &self.weights.blocks[layer.0];
         let key = match past {

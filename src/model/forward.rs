@@ -29,6 +29,8 @@ pub struct Pass<'a> {
     /// Keys and values of the positions before this pass's first one.
     pub past: Option<&'a Past>,
     pub read: Read,
+    /// Whether the positions of this pass are variants of the one that follows the past: none sees another.
+    pub variants: bool,
     /// How gradients are taken, if any are.
     pub rules: Rules,
 }
@@ -44,7 +46,7 @@ impl<'a> Pass<'a> {
     /// What follows a prefix, logits at its last position.
     pub const fn after(past: Option<&'a Past>) -> Pass<'a> {
         let rules = Rules { norms: false, activations: false, products: false, patterns: false };
-        Pass { past, read: Read::Last, rules }
+        Pass { past, read: Read::Last, variants: false, rules }
     }
 }
 
@@ -150,9 +152,9 @@ impl Model {
             return residual;
         }
         let (pos, past) = (residual.size()[1], pass.past);
-        let grid = Grid::new(&self.spec, past.map_or(0, Past::len), pos, self.device);
+        let grid = Grid::new(&self.spec, past.map_or(0, Past::len), pos, pass.variants, self.device);
         let shortformer = match self.spec.positions {
-            Positions::Shortformer => self.positions(past, pos), // [pos, d_model]
+            Positions::Shortformer => self.positions(past, if pass.variants { 1 } else { pos }), // [pos | 1, d_model]
             Positions::Learned | Positions::InAttention => None,
         };
         let context =

@@ -7,6 +7,8 @@ use tch::{Device, Kind, Tensor};
 pub(super) struct Grid {
     past: i64,
     pos: i64,
+    /// Whether those in it are variants of one position.
+    variants: bool,
     device: Device,
     /// Cosine and sine for every rotary of the model, each `[past + pos, 1, dims / 2]`.
     rotations: Vec<(Tensor, Tensor)>,
@@ -15,11 +17,14 @@ pub(super) struct Grid {
 }
 
 impl Grid {
-    pub fn new(spec: &Spec, past: usize, pos: i64, device: Device) -> Grid {
+    pub fn new(spec: &Spec, past: usize, pos: i64, variants: bool, device: Device) -> Grid {
         let past = past as i64;
-        let mut grid = Grid { past, pos, device, rotations: Vec::new(), masks: Vec::new() };
+        let mut grid = Grid { past, pos, variants, device, rotations: Vec::new(), masks: Vec::new() };
         for rotary in &spec.attention.rotaries {
-            let positions = Tensor::arange(past + pos, (Kind::Float, device)); // [past + pos]
+            let mut positions = Tensor::arange(past + pos, (Kind::Float, device)); // [past + pos]
+            if variants {
+                positions = positions.clamp_max(past as f64);
+            }
             let frequencies = Tensor::from_slice(&rotary.frequencies).to_device(device); // [dims / 2]
             let angles = positions.outer(&frequencies).unsqueeze(1); // [past + pos, 1, dims / 2]
             grid.rotations.push((angles.cos() * rotary.magnitude, angles.sin() * rotary.magnitude));
@@ -35,6 +40,9 @@ impl Grid {
 
     /// Which keys a query must not see: `[pos, past + pos]`.
     fn hidden(&self, causal: bool, window: Option<usize>) -> Option<Tensor> {
+        if self.variants {
+            return Some(self.hidden_of_variants(window));
+        }
         let shape = [self.pos, self.past + self.pos];
         let ones = || Tensor::ones(shape, (Kind::Bool, self.device)); // [query, key]
         let later = causal.then(|| ones().triu(self.past + 1));
@@ -43,6 +51,18 @@ impl Grid {
             (Some(later), Some(early)) => Some(later.logical_or(&early)),
             (later, early) => later.or(early),
         }
+    }
+
+    /// Every variant sees the past, as far as its window goes, and itself: `[pos, past + pos]`.
+    fn hidden_of_variants(&self, window: Option<usize>) -> Tensor {
+        let kind = (Kind::Bool, self.device);
+        let too_early = window.map_or(0, |window| (self.past + 1 - window as i64).max(0));
+        let [early, seen] = [(too_early, true), (self.past - too_early, false)].map(|(columns, hidden)| {
+            let shape = [self.pos, columns];
+            if hidden { Tensor::ones(shape, kind) } else { Tensor::zeros(shape, kind) }
+        });
+        let others = Tensor::eye(self.pos, kind).logical_not();
+        Tensor::cat(&[early, seen, others], 1)
     }
 
     pub fn mask(&self, window: Option<usize>) -> Option<&Tensor> {
