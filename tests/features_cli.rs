@@ -31,6 +31,19 @@ fn a_feature_is_steered_and_its_error_stays() {
     json(&folder, &[&run[..], &["L0.sae(g).F3:-1 = set 8", "--out", "out"]].concat());
     let page = std::fs::read_to_string(folder.path().join("out/run.html")).unwrap();
     assert!(page.contains("<svg") && page.contains("L0.sae(g).F3:-1 = set 8") && page.contains("KL of the next token"));
+    // The values of a dosed feature by itself are those of its dictionary.
+    let dosed = ["sweep", prompt, "--model", "toy-2l", "--sae", "g=d.safetensors", "--dose"];
+    let rest = ["L0.sae(g).F3:-1 = set a", "--doses", "0,1", "--watch", " Mary"];
+    let swept = json(&folder, &[&dosed[..], &rest].concat());
+    let observed = ["observe", "prompt.txt", "--model", "toy-2l", "--sae", "g=d.safetensors", "--neuron"];
+    std::fs::write(folder.path().join("prompt.txt"), prompt).unwrap();
+    let observed = json(&folder, &[&observed[..], &["L0.sae(g).F3"]].concat());
+    let ends = |share: usize| observed["features"][0]["quantiles"][share][1].as_f64().unwrap();
+    for (end, share) in [(0, 0), (1, 6)] {
+        let own = swept["natural"]["range"][end].as_f64().unwrap();
+        assert!((own - ends(share)).abs() < 1e-5, "{swept}");
+    }
+    refuses(&folder, &["sae", "train", "--task", "ioi", "--site", "L0.sae(g).F3"], &["is not one vector"]);
     let refused = |edit: &str, says: &[&str]| refuses(&folder, &[&run[..], &[edit]].concat(), says);
     refused("L0.sae(g).F64 = zero", &["the model has no feature 64", "the nearest site is `L0.sae(g).F63`"]);
     refused("L1.sae(g).F3 = zero", &["the dictionary `g` is of `L0`", "write `L0.sae(g).F0`"]);

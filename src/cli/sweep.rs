@@ -125,7 +125,8 @@ impl Sweep {
         let found = found.map_err(penjing::Error::from)?;
         if found.is_none() && self.natural.is_some() {
             let message = format!("`{}` does not dose one number, which a text could show", self.dose);
-            let hint = "dose one neuron, or along a vector at one layer or head; or leave --natural out".into();
+            let hint =
+                "dose one neuron or feature, or along a vector at one layer or head; or leave --natural out".into();
             return Err(Usage { message, hint }.into());
         }
         Ok(found)

@@ -1,6 +1,6 @@
 //! What a dosed number is by itself: its quantiles over a text, and where on the axis of doses they lie.
 //!
-//! The number is a neuron's value, or for `add a*v` and `project a*v` the coordinate x · v / ‖v‖. A dose a makes it a (`set a`),
+//! The number is a neuron's or a feature's value, or for `add a*v` and `project a*v` the coordinate x · v / ‖v‖. A dose a makes it a (`set a`),
 //! a · x (`scale a`, `project a*v`) or x + a‖v‖ (`add a*v`), where x is its mean over the prompts at the edited positions. A dose that
 //! makes it larger or smaller than it ever is in the text is off the distribution: what the model does there says little of
 //! what it does. Cost: one forward of the text. Not to be used where the edit writes several layers or heads: they have no one
@@ -9,7 +9,8 @@
 use super::resample::quantile;
 use super::row;
 use super::vectors::Encoded;
-use crate::intervene::address::{Address, Position};
+use crate::dictionary::Dictionary;
+use crate::intervene::address::{Address, Part, Place, Position};
 use crate::intervene::failure::RunError;
 use crate::intervene::plan::{Edit, Value, Verb};
 use crate::intervene::record::{Keep, Record};
@@ -17,6 +18,7 @@ use crate::intervene::run::Supplies;
 use crate::intervene::slice::SiteSlice;
 use crate::model::site::Site;
 use crate::model::{Model, Pass, Start};
+use std::rc::Rc;
 use tch::{Device, Kind, Tensor};
 
 /// The shares whose quantiles are marked; 1 is the largest value.
@@ -84,12 +86,14 @@ pub fn natural(
 ) -> Result<Option<Natural>, RunError> {
     let writes = edit.writes(&model.spec)?;
     let [write] = &writes[..] else { return Ok(None) };
-    let one_neuron = matches!(write.target.site, Site::MlpPre(_) | Site::MlpPost(_))
-        && write.target.units.as_ref().is_some_and(|units| units.len() == 1);
+    let of_units = matches!(write.target.site, Site::MlpPre(_) | Site::MlpPost(_)) || write.target.dictionary.is_some();
+    let one_unit = of_units && write.target.units.as_ref().is_some_and(|units| units.len() == 1);
     let (axis, direction) = match &edit.verb {
-        Verb::Set(Value::Number(_)) if one_neuron => (Axis::Set, None),
-        Verb::Scale(_) if one_neuron => (Axis::Times, None),
-        Verb::Add(_, name) | Verb::Project(_, name) if write.target.vectors() == 1 => {
+        Verb::Set(Value::Number(_)) if one_unit => (Axis::Set, None),
+        Verb::Scale(_) if one_unit => (Axis::Times, None),
+        Verb::Add(_, name) | Verb::Project(_, name)
+            if write.target.vectors() == 1 && write.target.dictionary.is_none() =>
+        {
             let Some(vector) = supplies.vectors.get(name) else { return Ok(None) };
             let vector = vector.to_device(Device::Cpu).to_kind(Kind::Double); // [width]
             let length = vector.norm().double_value(&[]);
@@ -98,11 +102,17 @@ pub fn natural(
         }
         _ => return Ok(None),
     };
-    let at = |position: Position| Address { place: edit.target.place.clone(), position: Some(position) };
+    // Of a feature the whole is read, and encoded.
+    let place = match edit.target.place.clone() {
+        Place::Layers(layers, Part::Feature(whole, ..)) => Place::Layers(layers, Part::Whole(whole)),
+        other => other,
+    };
+    let at = |position: Position| Address { place: place.clone(), position: Some(position) };
+    let reading = Reading { direction, dictionary: supplies.dictionary(&write.target) };
     let all = |texts: &[Encoded], address: &Address| -> Result<Vec<f64>, RunError> {
         let mut found = Vec::new();
         for text in texts {
-            found.extend(numbers(model, &write.target, address, text, direction.as_ref())?);
+            found.extend(numbers(model, &write.target, address, text, &reading)?);
         }
         Ok(found)
     };
@@ -119,21 +129,35 @@ pub fn natural(
     }))
 }
 
+/// How a value becomes a number.
+struct Reading {
+    direction: Option<Tensor>, // [width], of length 1
+    dictionary: Option<Rc<Dictionary>>,
+}
+
 /// The number at some positions of a text.
 fn numbers(
     model: &Model,
     slice: &SiteSlice,
     address: &Address,
     (tokens, prompt): &Encoded,
-    direction: Option<&Tensor>,
+    reading: &Reading,
 ) -> Result<Vec<f64>, RunError> {
     let _no_grad = tch::no_grad_guard();
     let mut record = Record::new([slice.site]).keeping(Keep::Values);
     let _ = model.forward(Start::Tokens(&row(model, tokens)), &Pass::ALL, &mut record);
     let (probed, _) = record.finish()?.probe(address, &model.spec, std::slice::from_ref(prompt))?;
     let values = probed.into_iter().map(|probed| {
-        let values = probed.values.to_device(Device::Cpu).to_kind(Kind::Double); // [cell, 1, width]
-        let along = direction.map_or_else(|| values.shallow_clone(), |direction| values.matmul(direction));
+        let values = match &reading.dictionary {
+            None => probed.values,
+            Some(dictionary) => {
+                let units: Vec<i64> = slice.units.iter().flatten().map(|&unit| unit as i64).collect();
+                let units = Tensor::from_slice(&units).to_device(probed.values.device());
+                dictionary.encode(&probed.values).index_select(-1, &units)
+            }
+        };
+        let values = values.to_device(Device::Cpu).to_kind(Kind::Double); // [cell, 1, width]
+        let along = reading.direction.as_ref().map_or_else(|| values.shallow_clone(), |along| values.matmul(along));
         Vec::<f64>::try_from(along.contiguous().view([-1])).unwrap_or_default()
     });
     Ok(values.flatten().collect())

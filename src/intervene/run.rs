@@ -38,7 +38,8 @@ pub struct Supplies {
 }
 
 impl Supplies {
-    fn dictionary(&self, slice: &SiteSlice) -> Option<Rc<Dictionary>> {
+    /// The dictionary that a slice's units are features of.
+    pub fn dictionary(&self, slice: &SiteSlice) -> Option<Rc<Dictionary>> {
         self.dictionaries.get(slice.dictionary.as_ref()?).cloned()
     }
 

@@ -60,13 +60,13 @@ impl Hint for SaeError {
 /// The site of a model that an address names, one vector at each position, and its width.
 ///
 /// # Errors
-/// Addresses of several sites, of heads, of some neurons, or with a position.
+/// Addresses of several sites, of heads, of some neurons, of features, or with a position.
 pub fn site(written: &str, spec: &Spec) -> Result<(Site, usize), SaeError> {
     let address: Address = parse::address(written)?;
     let missing = |missing| PlanError::Missing { edit: written.to_owned(), missing };
     let slices = address.place.slices(spec).map_err(missing)?;
     let whole = match &address.place {
-        Place::Layers(_, Part::Head(..)) => false,
+        Place::Layers(_, Part::Head(..) | Part::Feature(..)) => false,
         Place::Layers(_, Part::Neuron(numbers, _)) => *numbers == Numbers::All,
         _ => true,
     };
