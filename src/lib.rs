@@ -16,7 +16,7 @@
 //! 6. [`circuit`] selects and prunes edges.
 //! 7. [`eval`] runs a circuit and measures how faithful, complete and minimal it is.
 //! 8. [`roles`] measures what the nodes of a circuit do.
-//!    [`dictionary`] holds sparse autoencoders.
+//!    [`dictionary`] holds sparse autoencoders, and [`features`] finds circuits of their features.
 //!    [`inside`] looks at one prompt; [`patching`] exchanges values between clean and corrupt runs.
 //! 9. [`render`] draws figures for papers and files for other tools; [`report`] makes the page to explore.
 //! 10. [`compare`] tells what circuits have in common.
