@@ -248,3 +248,34 @@ fn back_patching_by_text_and_with_a_pair_named_before() {
         refuses(folder.path(), &arguments, says);
     }
 }
+
+#[test]
+fn prompts_that_no_command_can_take() {
+    let folder = tempdir().unwrap();
+    let long = format!("When{}", " the store".repeat(60));
+    for command in [&["lens"][..], &["run"], &["sweep", "--dose", "L0 = scale a", "--watch", " Mary"]] {
+        let with = |prompt: &str, rest: &[&str]| {
+            let words = [command, rest, &["--", prompt]].concat();
+            words.into_iter().map(str::to_owned).collect::<Vec<String>>()
+        };
+        let refused = |words: Vec<String>, says: &str| {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            refuses(folder.path(), &words, says);
+        };
+        refused(with(&long, &[]), "tokens, and the model sees at most 64");
+        refused(with("", &[]), "the prompt has no tokens");
+        refused(with("When Zyzzyva went", &[]), "the tokenizer does not know");
+    }
+    let run = ["run", PROMPT, "--edit"];
+    let edits = [
+        ("L1:\"Rome\" = zero", "the text \"Rome\" does not occur in"),
+        ("L1:\"to\" = zero", "occurs 3 times in the prompt"),
+        ("L1:99 = zero", "position 99 is outside the prompt"),
+        ("L1:S2 = zero", "there is no position named `S2`"),
+        ("L9.mlp = zero", "the nearest site is `L3.mlp`"),
+        ("L1.mpl = zero", "did you mean `mlp`?"),
+    ];
+    for (edit, says) in edits {
+        refuses(folder.path(), &[&run[..], &[edit]].concat(), says);
+    }
+}
