@@ -96,7 +96,7 @@ pub fn test(model: &Model, question: &Question, progress: &mut dyn FnMut(f64)) -
             return Err(VectorError::NoPrompts { which });
         }
     }
-    let seeds = || (0..question.controls as u64).map(|number| question.seed + number);
+    let seeds = || (0..question.controls as u64).map(|number| question.seed.wrapping_add(number));
     let random: Vec<Tensor> = seeds().map(|seed| random_like(question.vector, seed)).collect();
     let shuffled: Vec<Tensor> = seeds().map(|seed| shuffled(model, question, seed)).collect::<Result<_, _>>()?;
     let own = vec![question.vector.shallow_clone()];
