@@ -214,7 +214,7 @@ pub(super) fn tested(
     }
     let mut by_chance = Vec::new();
     for number in 0..RANDOM {
-        by_chance.extend(with(&zero_shot, &random_like(&values, seed + number))?);
+        by_chance.extend(with(&zero_shot, &random_like(&values, seed.wrapping_add(number)))?);
     }
     Ok(Found {
         heads: Vec::new(),
