@@ -219,6 +219,12 @@ fn scores_add_up_to_the_difference_of_the_metric() {
         let setting = Setting { model, pairs: &case.pairs, metric, placed: &all, at_once: 8 };
         let runs = Runs::new(setting).unwrap();
         let whole = runs.clean.mean_metric() - runs.ablated.mean_metric();
+        // KL too, whose reference is the clean run.
+        let setting_of_kl = Setting { metric: MetricKind::Kl, ..setting };
+        let runs = Runs::new(setting_of_kl).unwrap();
+        let of_kl = runs.clean.mean_metric() - runs.ablated.mean_metric();
+        let sum: f64 = score(&setting_of_kl, 64, &mut |_| ()).unwrap().iter().map(|scored| scored.score).sum();
+        assert!((sum - of_kl).abs() < 2e-2 * of_kl.abs() + 1e-9, "{}: {of_kl}, {sum}", case.name);
         let sum: f64 = score(&setting, 64, &mut |_| ()).unwrap().iter().map(|scored| scored.score).sum();
         // The midpoint rule's error, which kinks of ReLUs make larger.
         assert!((sum - whole).abs() < 5e-3 * whole.abs(), "{}: {whole}, {sum}", case.name);

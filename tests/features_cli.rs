@@ -95,9 +95,14 @@ fn a_circuit_of_features_is_found_and_drawn() {
         (&["--sae", "d.safetensors", "--threshold", "1"], "--threshold chooses no features"),
         (&["--sae", "a=d.safetensors", "--sae", "b=d.safetensors"], "two dictionaries are of L0"),
         (&["--sae", "d.safetensors", "--edges", "999"], "999 nodes are asked for"),
+        (&["--sae", "d.safetensors", "--edges", "0"], "--edges 0 keeps no nodes"),
     ] {
         refuses(&folder, &[&discover[..], rest].concat(), &[says]);
     }
+    let task = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tasks/ioi.toml")).unwrap();
+    std::fs::write(folder.path().join("counted.toml"), task.replace("\"logit-difference\"", "\"accuracy\"")).unwrap();
+    let counted = ["discover", "counted.toml", "--model", "toy-2l", "--level", "feature", "--sae", "d.safetensors"];
+    refuses(&folder, &counted, &["features are scored by gradients, and accuracy has none"]);
     let edges = ["discover", "ioi", "--model", "toy-2l", "--sae", "d.safetensors"];
     refuses(&folder, &edges, &["--sae gives nodes to circuits of features", "--level feature"]);
 }

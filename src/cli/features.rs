@@ -53,6 +53,10 @@ pub fn run(question: &Question, as_json: bool) -> anyhow::Result<Ended> {
     question.check()?;
     let work = Work::load(subject, question.resources)?;
     let Work { task, loaded, .. } = &work;
+    if !task.metric.differentiable() {
+        let message = format!("features are scored by gradients, and {} has none", task.metric);
+        return Err(Usage { message, hint: "take a task with another metric, such as logit-difference".into() }.into());
+    }
     let placed = placed(question.dictionaries, loaded)?;
     let out = question.out.map_or_else(
         || PathBuf::from(format!("{}-features", subject.default_out(&task.name, &loaded.id).display())),
@@ -130,6 +134,9 @@ impl Question<'_> {
         }
         if self.subject.ablation != Ablation::Counterfactual {
             return usage("features outside of a circuit have the corrupt prompt's values", "leave --ablation out");
+        }
+        if self.size == Some(0) {
+            return usage("--edges 0 keeps no nodes", "take 1 or more");
         }
         if self.evidence_pairs == 0 || self.scoring.steps == 0 {
             return usage("no steps or no pairs leave nothing to measure", "leave --steps and --evidence-pairs out");

@@ -13,8 +13,9 @@ use super::{Node, Setting, Unit, along};
 use crate::intervene::failure::RunError;
 use crate::measure::batch::{Batch, Prefix, batches};
 use crate::measure::metric::per_pair;
+use crate::metric::MetricKind;
 use crate::model::site::Site;
-use crate::model::tap::Tap;
+use crate::model::tap::{NoTap, Tap};
 use crate::model::{Pass, Start};
 use tch::{Device, Kind, Tensor};
 
@@ -64,13 +65,18 @@ pub fn score(setting: &Setting, steps: usize, progress: &mut dyn FnMut(f64)) -> 
 /// The gradient of the batch's summed metric at a site, a mean over the line from the second value to the first.
 pub(super) fn mean_gradient(setting: &Setting, batch: &Batch, site: Site, ends: [&Tensor; 2], steps: usize) -> Tensor {
     let [clean, corrupt] = ends;
+    let reference = (setting.metric == MetricKind::Kl).then(|| {
+        let _no_grad = tch::no_grad_guard();
+        let logits = setting.model.forward(Start::Tokens(&batch.clean), &Pass::LAST, &mut NoTap).squeeze_dim(1);
+        logits.log_softmax(-1, None::<Kind>) // [batch, vocab]
+    });
     let mut sum = clean.zeros_like(); // [batch, pos, d_model]
     for step in 0..steps {
         let share = (step as f64 + 0.5) / steps as f64;
         let value = tch::no_grad(|| corrupt + (clean - corrupt) * share);
         let mut leaf = Leaf { site, value: value.detach().set_requires_grad(true) };
         let logits = setting.model.forward(Start::Tokens(&batch.clean), &Pass::LAST, &mut leaf).squeeze_dim(1);
-        let metric = per_pair(setting.metric, &logits, batch, None).sum(None::<Kind>); // []
+        let metric = per_pair(setting.metric, &logits, batch, reference.as_ref()).sum(None::<Kind>); // []
         sum += Tensor::run_backward(&[metric], &[&leaf.value], false, false).remove(0);
     }
     sum / steps as f64

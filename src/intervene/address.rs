@@ -34,6 +34,10 @@ pub enum Part {
     Feature(Whole, String, Numbers),
 }
 
+/// Features of a dictionary, at most. What a dictionary has is known where it is given ([`super::check`]); the parser refuses more,
+/// so that a range that is written by mistake is not written out.
+pub(super) const MOST_FEATURES: usize = 1 << 24;
+
 /// A vector as wide as the residual stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Whole {

@@ -15,7 +15,7 @@
 //!          | "project" number "*" vector | "from" address ["@" prompt]
 //! ```
 
-use super::address::{Address, HeadPart, NeuronPart, Numbers, Part, Place, Position, Whole};
+use super::address::{Address, HeadPart, MOST_FEATURES, NeuronPart, Numbers, Part, Place, Position, Whole};
 use super::lexer::Cursor;
 pub use super::lexer::ParseError;
 use super::plan::{Edit, Plan, Source, Value, Verb};
@@ -258,6 +258,9 @@ impl<'a> Cursor<'a> {
             Numbers::All => {
                 let hint = "for example `F42`, `F{3,8}` or `F0..15`".to_string();
                 Err(self.error(start..self.at, "features are named by their numbers", Some(hint)))
+            }
+            Numbers::Spans(spans) if spans.iter().any(|span| span.last >= MOST_FEATURES) => {
+                Err(self.error(start..self.at, "no dictionary has so many features", None))
             }
             features => Ok(Part::Feature(whole, dictionary, features)),
         }

@@ -1,13 +1,9 @@
 //! One site of one model, or some heads or neurons of it: what an address becomes once the model is known.
 
-use super::address::{HeadPart, NeuronPart, Numbers, Part, Place, Whole, name as written};
+use super::address::{HeadPart, MOST_FEATURES, NeuronPart, Numbers, Part, Place, Whole, name as written};
 use crate::model::site::Site;
 use crate::model::spec::{Branch, Layer, Spec};
 use std::fmt;
-
-/// Features of a dictionary, at most. What a dictionary has is known where it is given ([`super::check`]); this keeps a range
-/// that is written by mistake from being written out.
-const MOST_FEATURES: usize = 1 << 24;
 
 /// A site and, where it has heads, neurons or features, which of them.
 #[derive(Clone, PartialEq, Eq, Debug)]

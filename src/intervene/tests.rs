@@ -151,6 +151,11 @@ fn errors_point_and_advise() {
         features,
     );
     refused(
+        "L5.sae(g).F0..99999999999 = zero",
+        "no dictionary has so many features\n  L5.sae(g).F0..99999999999 = zero\n             ^^^^^^^^^^^^^^",
+        "",
+    );
+    refused(
         "L5.sae(g).F* = zero",
         "features are named by their numbers\n  L5.sae(g).F* = zero\n             ^",
         "for example `F42`, `F{3,8}` or `F0..15`",

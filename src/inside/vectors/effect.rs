@@ -192,7 +192,7 @@ fn see(
         probability: share_of(&edited.next, &token_ids(model, question.watched)),
         said: question.watched.contains(&said),
         divergence: divergence(&unedited, &edited.next),
-        repeats: 1.0 - distinct.len() as f64 / edited.tokens.len().max(1) as f64,
+        repeats: (edited.tokens.len() - distinct.len()) as f64 / edited.tokens.len().max(1) as f64,
         surprise: mean(&surprises),
     })
 }
