@@ -60,6 +60,7 @@ pub mod roles;
 pub mod score;
 pub mod shard;
 pub mod spans;
+pub mod statistics;
 pub mod task;
 pub mod tokenizer;
 
