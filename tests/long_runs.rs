@@ -232,7 +232,7 @@ fn per_pair(folder: &TempDir, file: &str) -> (Array2<f32>, Array2<u8>) {
 #[test]
 fn the_mean_of_the_scores_of_every_pair_is_the_score() {
     let folder = tempdir().unwrap();
-    let score = ["score", "ioi", "--model", "toy-2l", "--pairs", "10", "--per-pair"];
+    let score = ["score", "ioi", "--model", "toy-2l", "--pairs", "10", "--per-pair", "--batch", "1"];
     done(&folder, &[&score[..], &["--out", "whole"]].concat());
     let (scores, names) = per_pair(&folder, "whole/per-pair.npz");
     let whole = scores_file::read(&folder.path().join("whole/scores.json")).unwrap();

@@ -204,13 +204,18 @@ fn scores_of_every_pair_are_its_own_and_their_mean_is_the_score() {
     with_problem(|problem| {
         for (method, level) in every_method().into_iter().filter(|(method, _)| method.adds_up()) {
             let problem = Problem { per_pair: true, level, ..*problem };
-            let mut state = State::start(&problem, &method).unwrap();
-            advance(&problem, &method, &mut state, &mut StopAt::new(0)).unwrap();
-            let (scores, per_pair) = (state.scores(&problem).unwrap(), state.per_pair.unwrap());
+            let kept = |batch_size: usize| {
+                let problem = Problem { batch_size: Some(batch_size), ..problem };
+                let mut state = State::start(&problem, &method).unwrap();
+                advance(&problem, &method, &mut state, &mut StopAt::new(0)).unwrap();
+                (state.scores(&problem).unwrap(), state.per_pair.unwrap())
+            };
+            let (_, one_by_one) = kept(1);
+            let (scores, per_pair) = kept(4);
             for (index, pair) in problem.pairs.iter().enumerate() {
                 let alone = Problem { pairs: std::slice::from_ref(pair), ..problem };
                 let alone = score(&alone, &method, &mut |_| ()).unwrap();
-                for (cell, &found) in problem.table().cells().into_iter().zip(per_pair.row(index)) {
+                for (cell, &found) in problem.table().cells().into_iter().zip(one_by_one.row(index)) {
                     assert_eq!(found, alone.values[cell], "{}, {level}, pair {index}", method.name());
                 }
             }

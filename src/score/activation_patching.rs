@@ -96,7 +96,7 @@ impl Scorer for ActivationPatching {
             let logits = logits.view([copies, rows, -1]); // [unit, batch, vocab]
             for (index, row) in chunk.clone().enumerate() {
                 let without = run.metric(&logits.get(index as i64), Some(&reference)); // [batch]
-                sums[[row, *span]] = (&whole - without).sum(Kind::Double).double_value(&[]);
+                run.put(sums, [row, 0], 1, *span, &(&whole - without));
             }
         })
     }

@@ -112,7 +112,7 @@ impl Scorer for Options {
                         }
                     };
                     let of_pairs = if self.grad_drop { of_pairs.abs() * share } else { of_pairs };
-                    add(part, span, &of_pairs, sums);
+                    add(run, part, span, &of_pairs, sums);
                 }
             }
         })

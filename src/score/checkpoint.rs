@@ -82,6 +82,8 @@ struct RowsV1 {
 struct BegunV1 {
     done: usize,
     steps: usize,
+    /// How many sums stand beside each other: one for each pair of the batch where they are kept apart.
+    parts: usize,
 }
 
 /// The bytes of the file for a run that depends on `run`.
@@ -101,7 +103,11 @@ pub fn to_bytes(state: &State, run: &Identity) -> serde_json::Result<Vec<u8>> {
             .collect(),
         together: state.together,
         shape: state.sums.dim(),
-        begun: state.begun.as_ref().map(|begun| BegunV1 { done: begun.done, steps: begun.steps }),
+        begun: state.begun.as_ref().map(|Begun { done, steps, sums }| BegunV1 {
+            done: *done,
+            steps: *steps,
+            parts: sums.ncols() / state.sums.ncols().max(1),
+        }),
         per_pair: state.per_pair.as_ref().map(Array2::ncols),
     };
     let mut bytes = format!("{SCHEMA}\n{}\n", serde_json::to_string(&header)?).into_bytes();
@@ -153,7 +159,10 @@ fn state(header: HeaderV1, numbers: &[u8]) -> Option<State> {
     let mut numbers = Numbers(numbers);
     let sums = numbers.take(shape, f64::from_le_bytes)?;
     let begun = match begun {
-        Some(BegunV1 { done, steps }) => Some(Begun { done, steps, sums: numbers.take(shape, f64::from_le_bytes)? }),
+        Some(BegunV1 { done, steps, parts }) => {
+            let shape = (shape.0, shape.1.checked_mul(parts)?);
+            Some(Begun { done, steps, sums: numbers.take(shape, f64::from_le_bytes)? })
+        }
         None => None,
     };
     let per_pair = match per_pair {

@@ -10,7 +10,7 @@ use crate::graph::Level;
 use crate::measure::memory::contracted_rows;
 use crate::measure::sources::{Activations, for_heads};
 use crate::model::spec::{Branch, Layer};
-use ndarray::Array2;
+use ndarray::{Array2, s};
 use tch::{Kind, Tensor};
 
 /// What changes between the clean and the ablated run, of all that is scored.
@@ -33,8 +33,8 @@ impl Differences {
     }
 }
 
-/// The scores of all that the level scores, summed over pairs and positions (over each group of positions where they are kept
-/// apart), from gradients averaged over passes.
+/// The scores of all that the level scores, summed over pairs and positions (over each group of positions, or over the
+/// positions of each pair, where those are kept apart), from gradients averaged over passes.
 pub(super) fn contract(run: &Run, differences: &Differences, passes: &[Gradients]) -> Array2<f64> {
     match differences {
         Differences::Sources(differences) => contract_edges(run, differences, passes),
@@ -43,7 +43,7 @@ pub(super) fn contract(run: &Run, differences: &Differences, passes: &[Gradients
 }
 
 /// Σ over batch, positions and d_model of `differences` times the gradient at each slot, the gradients of all `passes`
-/// averaged: `[source, destination]`; of each group of positions one after another where they are kept apart.
+/// averaged: `[source, destination]`; of each group of positions or each pair one after another where they are kept apart.
 ///
 /// `differences` is clean minus corrupt, `[source, batch · pos · d_model]`, so that a positive sum is an edge that helps.
 /// Before a norm that follows the attention, a head's difference counts by what reaches the residual stream to first
@@ -89,7 +89,7 @@ fn contract_mean(run: &Run, differences: &Tensor, passes: &[Gradients]) -> Array
         let of_tokens = |pass: &Vec<LayerGradients>| pass.iter().map(|layer| layer.of_tokens(&tokens)).collect();
         let passes: Vec<Vec<LayerGradients>> = passes.iter().map(of_tokens).collect();
         let found = contract_tokens(run, &differences, &passes, &at_last, &last);
-        sums.slice_mut(ndarray::s![.., span * columns..(span + 1) * columns]).assign(&found);
+        sums.slice_mut(s![.., span * columns..(span + 1) * columns]).assign(&found);
     }
     sums
 }
@@ -104,18 +104,21 @@ fn contract_tokens(
     last: &Tensor,
 ) -> Array2<f64> {
     let graph = run.problem.graph;
-    let mut sums = Array2::<f64>::zeros((graph.sources(), graph.destinations()));
+    let parts = if run.pairs_apart() { run.batch.len() } else { 1 };
+    let mut sums = Array2::<f64>::zeros((graph.sources(), graph.destinations() * parts));
     for layer in (0..run.problem.model.spec.layers).map(Layer) {
         let passes: Vec<&LayerGradients> = passes.iter().map(|layers| &layers[layer.0]).collect();
         contract_layer(run, differences, layer, &passes, &mut sums);
     }
-    let products = at_last.flatten(1, 2).matmul(&last.reshape([-1, 1])); // [source, 1]
-    add(&mut sums, graph.destinations() - 1, &products);
+    let products = product(at_last, &last.unsqueeze(0), parts as i64); // [part, source, 1]
+    add(run, &mut sums, graph.destinations() - 1, 0, &products);
     sums
 }
 
-/// Adds the scores of all edges into one layer to `sums` `[source, destination]`. `differences`:
-/// `[source, batch · pos, d_model]`, of the sources before the layer's MLP at least.
+/// Adds the scores of all edges into one layer to `sums` `[source, destination]`, of each pair in turn where they are kept
+/// apart. `differences`: `[source, batch · pos, d_model]`, of the sources before the layer's MLP at least.
+///
+/// Tokens are gone through in portions of whole pairs, or of parts of one, so that no portion takes more than it may.
 pub(super) fn contract_layer(
     run: &Run,
     differences: &Tensor,
@@ -127,31 +130,53 @@ pub(super) fn contract_layer(
     let before = dimensions.before(layer) as i64;
     let heads = dimensions.readers() - usize::from(dimensions.mlps);
     let tokens = differences.size()[1];
+    let pairs = if run.pairs_apart() { run.batch.len() as i64 } else { 1 };
+    let of_pair = tokens / pairs; // all tokens, where pairs are not kept apart
     let at_once = contracted_rows(&model.spec) as i64;
-    for first in (0..tokens).step_by(at_once as usize) {
-        let count = at_once.min(tokens - first);
-        let differences = differences.narrow(0, 0, before).narrow(1, first, count); // [source, count, d_model]
-        add(sums, dimensions.first_slot(layer), &into_slots(run, layer, passes, &differences, first));
+    let whole = (at_once / of_pair).clamp(1, pairs); // pairs of a portion
+    for pair in (0..pairs).step_by(whole as usize) {
+        let (start, end) = (pair * of_pair, (pair + whole).min(pairs) * of_pair);
+        let step = if end - start > at_once { at_once } else { end - start };
+        for first in (start..end).step_by(step as usize) {
+            let count = step.min(end - first);
+            let differences = differences.narrow(0, 0, before).narrow(1, first, count); // [source, count, d_model]
+            let slots = into_slots(run, layer, passes, first, count); // [slot, count, d_model]
+            let products = product(&differences, &slots, (count / of_pair).max(1)); // [pair, source, slot]
+            add(run, sums, dimensions.first_slot(layer), pair as usize, &products);
+        }
     }
     if dimensions.mlps {
         let mlp = passes.iter().filter_map(|pass| pass.mlp.as_ref().map(Tensor::shallow_clone));
-        let mlp = mean(mlp, passes.len()).reshape([-1, 1]); // [batch · pos · d_model, 1]
+        let mlp = mean(mlp, passes.len()).flatten(0, 1).unsqueeze(0); // [1, batch · pos, d_model]
         let before = before + if dimensions.parallel { 0 } else { dimensions.heads as i64 };
-        add(sums, dimensions.first_slot(layer) + heads, &differences.narrow(0, 0, before).flatten(1, 2).matmul(&mlp));
+        let products = product(&differences.narrow(0, 0, before), &mlp, pairs); // [pair, source, 1]
+        add(run, sums, dimensions.first_slot(layer) + heads, 0, &products);
     }
 }
 
-/// Σ over some tokens, from `first` on, of `differences` `[source, count, d_model]` times the gradient at the q, k and v slots
-/// of a layer, averaged over passes: `[source, slot]`.
+/// Σ over the tokens of each part and d_model of `differences` `[source, token, d_model]` times `gradients`
+/// `[slot, token, d_model]`: `[part, source, slot]`. The tokens are those of `parts` parts of equal length.
+fn product(differences: &Tensor, gradients: &Tensor, parts: i64) -> Tensor {
+    let [sources, slots] = [differences, gradients].map(|tensor| tensor.size()[0]);
+    if parts == 1 {
+        return differences.flatten(1, 2).matmul(&gradients.flatten(1, 2).tr()).unsqueeze(0);
+    }
+    let differences = differences.reshape([sources, parts, -1]).transpose(0, 1); // [part, source, token · d_model]
+    let gradients = gradients.reshape([slots, parts, -1]).permute([1, 2, 0]); // [part, token · d_model, slot]
+    differences.bmm(&gradients)
+}
+
+/// The gradient at the q, k and v slots of a layer for `count` tokens from `first` on, averaged over passes:
+/// `[slot, count, d_model]`.
 ///
 /// With s the norm's scale at x, x̂ = s (x − mean) and W what reads x̂, the gradient at a slot's input is
 /// s (W g − x̂ · mean(x̂ ∘ W g)) for g at q, k or v. W is the same in all passes, so s g is averaged before it is expanded; the
 /// second part, which points along x̂, takes one number a token.
-fn into_slots(run: &Run, layer: Layer, passes: &[&LayerGradients], differences: &Tensor, first: i64) -> Tensor {
+fn into_slots(run: &Run, layer: Layer, passes: &[&LayerGradients], first: i64, count: i64) -> Tensor {
     let model = run.problem.model;
     let block = &model.weights.blocks[layer.0];
     let norm = &block.attention_norm;
-    let (count, d_model) = (differences.size()[1], differences.size()[2] as f64);
+    let d_model = model.spec.d_model as f64;
     let tokens = |tensor: &Tensor| tensor.flatten(0, 1).narrow(0, first, count); // [count, ..]
     let units: Vec<(Tensor, Tensor)> = passes.iter().map(|pass| norm.unit(&tokens(&pass.residual))).collect(); // [count, d_model], [count, 1]
     let expanded = Branch::ALL.map(|branch| {
@@ -180,17 +205,23 @@ fn into_slots(run: &Run, layer: Layer, passes: &[&LayerGradients], differences: 
         }
         expanded
     });
-    let expanded = Tensor::cat(&expanded, 0).flatten(1, 2); // [q, k and v slots, count · d_model]
-    differences.flatten(1, 2).matmul(&expanded.tr())
+    Tensor::cat(&expanded, 0) // [q, k and v slots, count, d_model]
 }
 
-/// Adds products `[source, slot]` to the columns from `first` on.
-fn add(sums: &mut Array2<f64>, first: usize, products: &Tensor) {
-    let (rows, columns) = (products.size()[0] as usize, products.size()[1] as usize);
-    let mut flat = vec![0f64; rows * columns];
-    products.to_kind(Kind::Double).contiguous().copy_data(&mut flat, rows * columns);
-    for (index, product) in flat.into_iter().enumerate() {
-        sums[[index / columns, first + index % columns]] += product;
+/// Adds products `[part, source, slot]` to the columns from `first` on of the parts from `part` on.
+fn add(run: &Run, sums: &mut Array2<f64>, first: usize, part: usize, products: &Tensor) {
+    let (parts, rows, columns) =
+        products.size3().map(|(a, b, c)| (a as usize, b as usize, c as usize)).unwrap_or_default();
+    let mut flat = vec![0f64; parts * rows * columns];
+    products.to_kind(Kind::Double).contiguous().copy_data(&mut flat, parts * rows * columns);
+    let width = run.problem.graph.destinations();
+    for (index, rows_of_part) in flat.chunks(rows * columns).enumerate() {
+        let from = (part + index) * width + first;
+        for (row, products) in rows_of_part.chunks(columns).enumerate() {
+            for (sum, product) in sums.slice_mut(s![row, from..from + columns]).iter_mut().zip(products) {
+                *sum += product;
+            }
+        }
     }
 }
 

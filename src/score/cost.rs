@@ -114,7 +114,7 @@ fn measure(problem: &Problem, division: &Division, batch: &Batch, side_by_side: 
     let sources = dimensions.before(Layer(middle)) + dimensions.heads;
     let shape = [sources as i64, tokens, spec.d_model as i64];
     let differences = Tensor::zeros(shape, (model.kind(), model.device)).fill_(1.0); // [source, batch · pos, d_model]
-    let mut sums = Array2::zeros((problem.graph.sources(), problem.graph.destinations()));
+    let mut sums = Array2::zeros((problem.graph.sources(), problem.graph.destinations() * run.parts()));
     // The passes of one contraction cost as if they were different ones.
     let of_layer = gradients.layer(&run, Layer(middle));
     let of_layer = vec![&of_layer; division.passes];

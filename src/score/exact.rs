@@ -92,7 +92,7 @@ impl Tap for Shift {
     }
 }
 
-/// Sums over the pairs of one batch: `[source, destination]`, of each group of positions in turn.
+/// Sums over the pairs of one batch: `[source, destination]`, of each group of positions or each pair in turn.
 fn score_batch(run: &Run, ledger: &mut Ledger) -> Result<Array2<f64>, Stopped> {
     let _no_grad = tch::no_grad_guard();
     let (model, graph, batch) = (run.problem.model, run.problem.graph, run.batch);
@@ -131,8 +131,7 @@ fn score_batch(run: &Run, ledger: &mut Ledger) -> Result<Array2<f64>, Stopped> {
             let logits = model.forward(start, &pass, &mut shift).squeeze_dim(1).view([count, rows, -1]); // [edge, batch, vocab]
             for (index, &source) in chunk.iter().enumerate() {
                 let without = run.metric(&logits.get(index as i64), Some(&reference)); // [batch]
-                sums[[source, span * graph.destinations() + column]] =
-                    (&whole - without).sum(Kind::Double).double_value(&[]);
+                run.put(sums, [source, column], graph.destinations(), span, &(&whole - without));
             }
         }
     })

@@ -18,7 +18,7 @@ use crate::measure::memory::Needs;
 use crate::measure::sources::{Activations, for_heads};
 use crate::model::Rules;
 use crate::model::spec::Layer;
-use ndarray::Array2;
+use ndarray::{Array2, s};
 use tch::{Kind, Tensor};
 
 pub const LISTING: Listing = Listing {
@@ -69,13 +69,16 @@ impl Scorer for Ifr {
         let pos = clean.embedding.size()[1] as f64;
         let add = |sums: &mut Array2<f64>, read: &Tensor, first: usize, count: usize, sources: usize| {
             let shares = shares(&read.flatten(0, 1), &written.narrow(0, 0, sources as i64)); // [source, batch · pos]
-            let of_sources = (shares.sum_dim_intlist(1, false, Kind::Double) / pos).contiguous(); // [source]
-            let mut flat = vec![0f64; sources];
-            of_sources.copy_data(&mut flat, sources);
-            for (source, share) in flat.into_iter().enumerate() {
-                for column in first..first + count {
-                    sums[[source, column]] = share;
-                }
+            let of_pairs = shares.view([sources as i64, run.batch.len() as i64, -1]); // [source, batch, pos]
+            let of_pairs = of_pairs.sum_dim_intlist(-1, false, Kind::Double) / pos; // [source, batch]
+            let of_parts = if run.pairs_apart() { of_pairs } else { of_pairs.sum_dim_intlist(1, true, Kind::Double) }; // [source, part]
+            let parts = run.parts();
+            let mut flat = vec![0f64; sources * parts];
+            of_parts.contiguous().copy_data(&mut flat, sources * parts);
+            for (index, share) in flat.into_iter().enumerate() {
+                let (source, part) = (index / parts, index % parts);
+                let columns = part * dimensions.destinations() + first;
+                sums.slice_mut(s![source, columns..columns + count]).fill(share);
             }
         };
         ledger.steps(model.spec.layers + 1, |step, sums| {

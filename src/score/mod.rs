@@ -47,7 +47,7 @@ pub use method::{METHODS, Method, Settings};
 use ndarray::Array2;
 pub use state::{Begun, State, Watch};
 use state::{Ledger, Stopped};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// What a method works on, and what circuits are run on.
 #[derive(Clone, Copy)]
@@ -65,7 +65,7 @@ pub struct Problem<'a> {
     pub memory: usize,
     /// Layers that run backwards together; `None`: as many as are fast and fit.
     pub stretch: Option<usize>,
-    /// Whether the scores of every pair are kept too. Methods add up over a batch, so that batches are then single pairs.
+    /// Whether the scores of every pair are kept too. Where those of positions are kept apart, batches are then single pairs.
     pub per_pair: bool,
     /// What ablated sources write; without it, what they write on the corrupt prompts.
     pub constants: Option<&'a Constants>,
@@ -99,15 +99,29 @@ impl<'a> Problem<'a> {
     pub fn division(&self, method: &Method) -> Result<Division, ScoreError> {
         let sizes = Sizes::new(self.model, self.graph.dimensions, self.pairs, self.prefix_for(method));
         let sizes = Sizes { level: self.level, patterns: self.changes_of_patterns(method), ..sizes };
-        let batch_size = if self.per_pair { Some(1) } else { self.batch_size };
+        let batch_size = if self.per_pair && self.spans.is_some() { Some(1) } else { self.batch_size };
         if let Some(search) = method.scorer().search() {
             let pairs = self.pairs.len();
             let most = batch_size.unwrap_or_else(|| sizes.most_pairs(self.model.device).min(search.most_pairs()));
             let peak = |at_once| search.peak(&sizes, pairs, at_once);
             return Ok(memory::halve_until_it_fits(most.min(pairs).max(1), batch_size.is_some(), self.memory, peak)?);
         }
-        let division = sizes.divide(method.needs(), self.pairs.len(), batch_size, self.memory, self.model.device)?;
+        let memory = if self.per_pair { self.memory.saturating_sub(self.pair_bytes()) } else { self.memory };
+        let division = sizes.divide(method.needs(), self.pairs.len(), batch_size, memory, self.model.device)?;
+        let bytes = division.bytes + (self.memory - memory);
+        let division = Division { bytes, ..division };
         Ok(Division { stretch: self.stretch.unwrap_or(division.stretch), ..division })
+    }
+
+    /// What the scores of every pair take in memory, in bytes.
+    pub fn pair_bytes(&self) -> usize {
+        self.pairs.len() * self.table().count() * size_of::<f32>()
+    }
+
+    /// Whether there is room to keep the scores of every pair by the way: an eighth of the memory, and no more than 256 MiB,
+    /// which go into each checkpoint too.
+    pub fn has_room_for_pairs(&self) -> bool {
+        self.pair_bytes() <= (self.memory / 8).min(256 << 20)
     }
 
     /// How many changes of every layer's pattern a method keeps: one for queries and one for keys, or for each head's, and
@@ -139,6 +153,11 @@ impl<'a> Problem<'a> {
             Level::Node | Level::Neuron => (self.units().len(), 1),
         };
         (rows, columns * self.spans.map_or(1, |spans| spans.names.len()))
+    }
+
+    /// How many parts the sums of a batch have beside each other: one for each pair where they are kept apart.
+    fn parts_of(&self, rows: &Rows) -> usize {
+        if self.per_pair && self.spans.is_none() { rows.indices.len() } else { 1 }
     }
 
     /// How the common start of prompts is run for a method.
@@ -203,21 +222,22 @@ pub fn advance(problem: &Problem, method: &Method, state: &mut State, watch: &mu
     problem.check(method)?;
     if let Some(search) = method.scorer().search().filter(|_| !state.left.is_empty()) {
         let batches = state.left.iter().map(|rows| rows.batch(problem.pairs, problem.model.device)).collect();
-        let mut ledger = Ledger { state, watch };
+        let mut ledger = Ledger { state, watch, parts: 1 };
         let sums = out_of_memory(|| search.search(problem, batches, &mut ledger));
         state.finish_all(&sums.ok_or(MemoryError::Device { device: problem.model.device })??);
     }
     while let Some(rows) = state.left.front() {
         let batch = rows.batch(problem.pairs, problem.model.device);
-        let (division, mut ledger) = (state.division, Ledger { state, watch });
+        let (division, parts) = (state.division, problem.parts_of(rows));
+        let mut ledger = Ledger { state, watch, parts };
         match out_of_memory(|| score_batch(problem, method, &division, &batch, &mut ledger)) {
-            Some(sums) => state.finish(&problem.table(), &sums?),
+            Some(sums) => state.finish(problem, &sums?),
             None => {
                 let pairs = state.halve().ok_or(MemoryError::Device { device: problem.model.device })?;
                 watch.smaller_batch(pairs);
             }
         }
-        Ledger { state, watch }.safe_point()?;
+        Ledger { state, watch, parts: 1 }.safe_point()?;
     }
     Ok(())
 }
@@ -242,7 +262,7 @@ pub fn check_finite(
     }
 }
 
-/// Sums over the pairs of one batch: `[source, destination]`.
+/// Sums over the pairs of one batch: `[source, destination]`, of each pair in turn where they are kept apart.
 fn score_batch(
     problem: &Problem,
     method: &Method,
@@ -312,6 +332,30 @@ impl<'a> Run<'a> {
         self.problem.spans.map_or(1, |spans| spans.names.len())
     }
 
+    /// Whether the scores of the batch's pairs are kept apart: their sums then stand beside each other.
+    fn pairs_apart(&self) -> bool {
+        self.problem.per_pair && self.problem.spans.is_none()
+    }
+
+    /// Parts that sums have beside each other: groups of positions, or pairs.
+    fn parts(&self) -> usize {
+        if self.pairs_apart() { self.batch.len() } else { self.spans() }
+    }
+
+    /// Puts what a cell of the table came to on each pair, `[batch]`, at its place in sums: added up at the part `span`, or
+    /// each at that of its pair. `columns`: those of a part.
+    fn put(&self, sums: &mut Array2<f64>, [row, column]: [usize; 2], columns: usize, span: usize, of_pairs: &Tensor) {
+        if !self.pairs_apart() {
+            sums[[row, span * columns + column]] = of_pairs.sum(Kind::Double).double_value(&[]);
+            return;
+        }
+        let mut flat = vec![0f64; self.batch.len()];
+        of_pairs.to_kind(Kind::Double).contiguous().copy_data(&mut flat, self.batch.len());
+        for (pair, number) in flat.into_iter().enumerate() {
+            sums[[row, pair * columns + column]] = number;
+        }
+    }
+
     /// For each of them 1 at its positions and 0 elsewhere, `[batch, pos, 1]`; nothing where none are kept apart.
     fn masks(&self) -> Vec<Option<Tensor>> {
         let Some(spans) = self.problem.spans else { return vec![None] };
@@ -330,9 +374,9 @@ impl<'a> Run<'a> {
         mask.map_or_else(|| of.shallow_clone(), |mask| of * mask)
     }
 
-    /// Sums of units with nothing added: `[unit, span]`.
+    /// Sums of units with nothing added: `[unit, part]`.
     fn zeros(&self) -> Array2<f64> {
-        Array2::zeros((self.problem.units().len(), self.spans()))
+        Array2::zeros((self.problem.units().len(), self.parts()))
     }
 
     /// The metric of each row from last-position logits `[batch, vocab]`: `[batch]`.

@@ -48,16 +48,16 @@ impl Scorer for Options {
     }
 
     fn score_batch(&self, run: &Run, _: &mut Ledger) -> Result<Array2<f64>, Stopped> {
-        let graph = run.problem.graph;
         let mut random = ChaCha8Rng::seed_from_u64(self.seed);
         // The same for every pair.
-        let mut drawn = || (f64::from(random.next_u32() >> 8) / f64::from(1 << 23) - 1.0) * run.batch.len() as f64;
-        if run.problem.level != Level::Edge {
-            return Ok(run.zeros().mapv(|_| drawn()));
-        }
-        let mut sums = Array2::zeros((graph.sources(), graph.destinations()));
-        for edge in graph.edges() {
-            sums[[edge.source.0, edge.destination.0]] = drawn();
+        let mut drawn = || f64::from(random.next_u32() >> 8) / f64::from(1 << 23) - 1.0;
+        let pairs = if run.pairs_apart() { 1.0 } else { run.batch.len() as f64 };
+        let table = run.problem.table();
+        let (rows, columns) = table.shape();
+        let mut sums = Array2::zeros((rows, columns * run.parts()));
+        for [row, column] in table.cells() {
+            let drawn = drawn() * pairs;
+            (0..run.parts()).for_each(|part| sums[[row, part * columns + column]] = drawn);
         }
         Ok(sums)
     }

@@ -86,6 +86,11 @@ impl State {
         })
     }
 
+    /// How many parts the sums of the first batch to do have beside each other.
+    pub(super) fn parts_of_first(&self, problem: &Problem) -> usize {
+        self.left.front().map_or(1, |rows| problem.parts_of(rows))
+    }
+
     /// Whether it can be a state of this problem: a state that comes from a file may be anything.
     pub fn fits(&self, problem: &Problem, method: &Method) -> bool {
         let shape = problem.shape(method);
@@ -99,9 +104,10 @@ impl State {
             length.is_some() && rows.indices.iter().all(|index| fits(index) == Some(true))
         };
         let per_pair = problem.per_pair.then_some((problem.pairs.len(), problem.table().count()));
+        let shape_of_begun = (shape.0, shape.1 * self.parts_of_first(problem));
         self.pairs == problem.pairs.len()
             && self.sums.dim() == shape
-            && self.begun.as_ref().is_none_or(|begun| begun.sums.dim() == shape)
+            && self.begun.as_ref().is_none_or(|begun| begun.sums.dim() == shape_of_begun)
             && self.per_pair.as_ref().map(Array2::dim) == per_pair
             && self.left.iter().all(fits)
     }
@@ -130,17 +136,25 @@ impl State {
         parts(&self.sums, table).map(|sums| Scores { values: sums.mapv(mean) }).collect()
     }
 
-    /// Adds what the first batch came to, `[source, destination]`, and takes it off the list.
-    pub(super) fn finish(&mut self, table: &Table, sums: &Array2<f64>) {
+    /// Adds what the first batch came to, `[source, destination]` of each group of positions or of each of its pairs in
+    /// turn, and takes it off the list.
+    pub(super) fn finish(&mut self, problem: &Problem, sums: &Array2<f64>) {
         self.begun = None;
-        self.sums += sums;
-        let sums = &over_spans(sums, table);
-        let done = self.left.pop_front();
-        // With scores of every pair a batch is a single pair.
-        if let (Some(per_pair), Some(rows)) = (&mut self.per_pair, done) {
-            for index in rows.indices {
-                for (score, cell) in per_pair.row_mut(index).iter_mut().zip(table.cells()) {
-                    *score = sums[cell] as f32;
+        let Some(rows) = self.left.pop_front() else { return };
+        let table = problem.table();
+        let of_pairs: Vec<Array2<f64>> = match problem.parts_of(&rows) {
+            1 => vec![over_spans(sums, &table)],
+            _ => parts(sums, &table).map(|sums| sums.to_owned()).collect(),
+        };
+        match of_pairs.as_slice() {
+            [_] => self.sums += sums,
+            several => several.iter().for_each(|of_pair| self.sums += of_pair),
+        }
+        if let Some(per_pair) = &mut self.per_pair {
+            let cells = table.cells();
+            for (index, of_pair) in rows.indices.into_iter().zip(of_pairs) {
+                for (score, &cell) in per_pair.row_mut(index).iter_mut().zip(&cells) {
+                    *score = of_pair[cell] as f32;
                 }
             }
         }
@@ -182,6 +196,8 @@ fn over_spans(sums: &Array2<f64>, table: &Table) -> Array2<f64> {
 pub(super) struct Ledger<'a> {
     pub state: &'a mut State,
     pub watch: &'a mut dyn Watch,
+    /// How many parts the sums of the batch have beside each other, each as wide as those of the run.
+    pub parts: usize,
 }
 
 impl Ledger<'_> {
@@ -196,7 +212,8 @@ impl Ledger<'_> {
         steps: usize,
         mut step: impl FnMut(usize, &mut Array2<f64>),
     ) -> Result<Array2<f64>, Stopped> {
-        let shape = self.state.sums.dim();
+        let (rows, columns) = self.state.sums.dim();
+        let shape = (rows, columns * self.parts);
         let nothing = || Begun { done: 0, steps, sums: Array2::zeros(shape) };
         let begun = self.state.begun.take().filter(|begun| begun.steps == steps);
         self.state.begun = Some(begun.unwrap_or_else(nothing));

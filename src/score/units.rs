@@ -69,7 +69,7 @@ impl Part {
     }
 }
 
-/// The scores summed over the pairs of the batch, `[unit, span]`, from the differences clean less ablated and the gradients
+/// The scores summed over the pairs of the batch, `[unit, part]`, from the differences clean less ablated and the gradients
 /// averaged over passes.
 pub(super) fn contract(run: &Run, differences: &Activations, passes: &[Gradients]) -> Array2<f64> {
     let _no_grad = tch::no_grad_guard();
@@ -78,18 +78,22 @@ pub(super) fn contract(run: &Run, differences: &Activations, passes: &[Gradients
         let gradient = passes.iter().map(|pass| pass.at(part.site)).reduce(|a, b| a + b).unwrap_or_default();
         let products = part.product(&part.carried(run, differences), &gradient) / passes.len() as f64; // [batch, pos, unit]
         for (span, mask) in masks.iter().enumerate() {
-            add(&part, span, &Run::masked(&products, mask.as_ref()).sum_dim_intlist(1, false, None::<Kind>), &mut sums);
+            let of_pairs = Run::masked(&products, mask.as_ref()).sum_dim_intlist(1, false, None::<Kind>); // [batch, unit]
+            add(run, &part, span, &of_pairs, &mut sums);
         }
     }
     sums
 }
 
-/// Adds what units came to on each pair, `[batch, unit]`, to their sums `[unit, span]`.
-pub(super) fn add(part: &Part, span: usize, of_pairs: &Tensor, sums: &mut Array2<f64>) {
-    let of_units = of_pairs.sum_dim_intlist(0, false, Kind::Double).contiguous(); // [unit]
-    let mut flat = vec![0f64; part.rows.len()];
-    of_units.copy_data(&mut flat, part.rows.len());
-    for (row, sum) in part.rows.clone().zip(flat) {
-        sums[[row, span]] += sum;
+/// Adds what units came to on each pair, `[batch, unit]`, to their sums `[unit, part]`: those of the group `span` of positions,
+/// or of each pair.
+pub(super) fn add(run: &Run, part: &Part, span: usize, of_pairs: &Tensor, sums: &mut Array2<f64>) {
+    let apart = of_pairs.to_kind(Kind::Double);
+    let apart = if run.pairs_apart() { apart } else { apart.sum_dim_intlist(0, true, Kind::Double) }; // [part, unit]
+    let (parts, units) = (apart.size()[0] as usize, part.rows.len());
+    let mut flat = vec![0f64; parts * units];
+    apart.contiguous().copy_data(&mut flat, parts * units);
+    for (index, sum) in flat.into_iter().enumerate() {
+        sums[[part.rows.start + index % units, span + index / units]] += sum;
     }
 }
