@@ -17,7 +17,7 @@ fn pairs_of_a_batch_have_the_scores_that_they_have_alone() {
             ("eap-ig", Level::Edge),
             ("relp", Level::Edge),
             ("ifr", Level::Edge),
-            ("eap", Level::Node),
+            ("attribution-patching", Level::Node),
             ("clean-corrupted", Level::Neuron),
         ] {
             let method = Method::parse(name, &settings).unwrap();
