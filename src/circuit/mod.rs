@@ -5,6 +5,7 @@
 //! the parts of a run together.
 
 pub mod eap_json;
+pub mod evidence;
 pub mod file;
 pub mod import;
 pub mod merge;

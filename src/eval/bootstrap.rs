@@ -1,9 +1,11 @@
 //! Bootstrap intervals for numbers that are ratios of means over pairs.
 //!
-//! Method: percentile bootstrap (Efron and Tibshirani, 1993, chapter 13): resample pairs with replacement, recompute the
-//! ratio, take the 2.5 % and 97.5 % quantiles. Pairs are resampled whole, so the three runs of a pair stay together.
+//! Method: percentile bootstrap (Efron and Tibshirani, 1993, chapter 13), widened for few pairs ([`crate::statistics::interval`]):
+//! resample pairs with replacement, recompute the ratio, take quantiles. Pairs are resampled whole, so the three runs of a
+//! pair stay together.
 
 use super::bench::mean;
+use crate::statistics::interval::{LEVEL, interval};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -29,11 +31,12 @@ pub fn faithfulness_with_error(circuit: &[f64], ablated: &[f64], model: &[f64]) 
     [ratio, (squares / (pairs * (pairs - 1.0).max(1.0))).sqrt() / (mean(model) - mean(ablated)).abs()]
 }
 
-/// The 95 % interval of [`faithfulness`] over pairs, from each pair's metric in the three runs (equal lengths).
+/// The 95 % interval of [`faithfulness`] over pairs, from each pair's metric in the three runs (equal lengths). Not a number
+/// for fewer than two pairs.
 pub fn faithfulness_interval(circuit: &[f64], ablated: &[f64], model: &[f64], seed: u64) -> [f64; 2] {
     let pairs = circuit.len();
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let mut ratios: Vec<f64> = (0..RESAMPLES)
+    let ratios = (0..RESAMPLES)
         .map(|_| {
             let mut sums = [0.0; 3];
             for _ in 0..pairs {
@@ -44,11 +47,8 @@ pub fn faithfulness_interval(circuit: &[f64], ablated: &[f64], model: &[f64], se
             }
             faithfulness(sums[0], sums[1], sums[2])
         })
-        .filter(|ratio| ratio.is_finite())
         .collect();
-    ratios.sort_by(f64::total_cmp);
-    let at = |share: f64| ratios.get((share * (ratios.len().max(1) - 1) as f64).round() as usize).copied();
-    [at(0.025).unwrap_or(f64::NAN), at(0.975).unwrap_or(f64::NAN)]
+    interval(ratios, pairs, LEVEL)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ pub mod bootstrap;
 pub mod curve;
 pub mod division;
 pub mod evidence;
+pub mod hypotheses;
 
 pub use bench::{Bench, Outcome};
 pub use evidence::{Evidence, evidence};
