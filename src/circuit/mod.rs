@@ -6,6 +6,7 @@
 
 pub mod eap_json;
 pub mod evidence;
+pub mod evidence_file;
 pub mod file;
 pub mod import;
 pub mod merge;
@@ -19,5 +20,7 @@ pub mod roles;
 pub mod scores_file;
 pub mod select;
 pub mod shard_file;
+pub mod validity;
+pub mod verdict;
 
 pub use crate::graph::mask::EdgeMask;

@@ -1,6 +1,7 @@
 //! What evaluation found about a circuit, as plain numbers. Measured on pairs that were not used for scoring.
 
 use crate::circuit::EdgeMask;
+use crate::circuit::evidence::{HeldOut, Stability, Test};
 use crate::graph::{Edge, Node, Source};
 
 #[derive(Clone, PartialEq, Debug)]
@@ -23,6 +24,8 @@ pub struct Report {
     pub accuracy_model: f64,
     pub accuracy_ablated: f64,
     pub accuracy_circuit: f64,
+    /// The standard error of the model's metric over pairs.
+    pub metric_model_error: f64,
     /// Kullback-Leibler divergence (nats) from the model's distribution to the circuit's.
     pub kl: f64,
     /// Of each edge, for a circuit of edges.
@@ -30,6 +33,13 @@ pub struct Report {
     /// Of each node but the input, for a circuit of nodes.
     pub minimality_of_nodes: Vec<NodeCost>,
     pub random: Option<RandomBaseline>,
+    /// The same for random circuits in which every node has as many edges as in this one.
+    pub random_of_degree: Option<RandomBaseline>,
+    pub tests: Vec<Test>,
+    /// Of the selection, where the scores of every pair were kept.
+    pub stability: Option<Stability>,
+    /// A circuit without each template, where the task has several.
+    pub held_out: Vec<HeldOut>,
 }
 
 /// What removing one edge of the circuit costs.
@@ -48,7 +58,7 @@ pub struct NodeCost {
     pub cost: f64,
 }
 
-/// Faithfulness of random circuits of the same size.
+/// Faithfulness of random circuits.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct RandomBaseline {
     pub circuits: usize,

@@ -1,6 +1,9 @@
 //! The report inside of `circuit.json`.
 
+use super::evidence::HeldOut;
+use super::evidence_file::{HeldOutV1, StabilityV1, TestV1};
 use super::report::{EdgeCost, NodeCost, RandomBaseline, Report};
+use super::validity::warnings;
 use crate::graph::{Graph, GraphError};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -27,6 +30,9 @@ pub struct ReportV1 {
     pub accuracy_ablated: f64,
     #[serde(deserialize_with = "number_or_null")]
     pub accuracy_circuit: f64,
+    /// Absent in files of older versions.
+    #[serde(default = "not_a_number", deserialize_with = "number_or_null")]
+    pub metric_model_error: f64,
     #[serde(deserialize_with = "number_or_null")]
     pub kl: f64,
     pub minimality: Vec<EdgeCostV1>,
@@ -35,6 +41,17 @@ pub struct ReportV1 {
     pub minimality_of_nodes: Vec<NodeCostV1>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub random: Option<RandomBaselineV1>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub random_of_degree: Option<RandomBaselineV1>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tests: Vec<TestV1>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stability: Option<StabilityV1>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_out: Vec<HeldOutV1>,
+    /// What follows from the numbers; for readers, and not read again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -63,11 +80,15 @@ pub struct RandomBaselineV1 {
     pub min: f64,
 }
 
-fn number_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+fn not_a_number() -> f64 {
+    f64::NAN
+}
+
+pub(super) fn number_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
-fn two_numbers_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[f64; 2], D::Error> {
+pub(super) fn two_numbers_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[f64; 2], D::Error> {
     Ok(<[Option<f64>; 2]>::deserialize(deserializer)?.map(|number| number.unwrap_or(f64::NAN)))
 }
 
@@ -87,16 +108,16 @@ impl ReportV1 {
             accuracy_model: report.accuracy_model,
             accuracy_ablated: report.accuracy_ablated,
             accuracy_circuit: report.accuracy_circuit,
+            metric_model_error: report.metric_model_error,
             kl: report.kl,
             minimality: report.minimality.iter().map(cost).collect(),
             minimality_of_nodes: report.minimality_of_nodes.iter().map(of_node).collect(),
-            random: report.random.map(|RandomBaseline { circuits, edges, mean, max, min }| RandomBaselineV1 {
-                circuits,
-                edges,
-                mean,
-                max,
-                min,
-            }),
+            random: report.random.map(RandomBaselineV1::from),
+            random_of_degree: report.random_of_degree.map(RandomBaselineV1::from),
+            tests: report.tests.iter().map(TestV1::new).collect(),
+            stability: report.stability.as_ref().map(|stability| StabilityV1::new(graph, stability)),
+            held_out: report.held_out.iter().map(HeldOutV1::from).collect(),
+            warnings: warnings(report).iter().map(ToString::to_string).collect(),
         }
     }
 
@@ -118,6 +139,7 @@ impl ReportV1 {
             accuracy_model: self.accuracy_model,
             accuracy_ablated: self.accuracy_ablated,
             accuracy_circuit: self.accuracy_circuit,
+            metric_model_error: self.metric_model_error,
             kl: self.kl,
             minimality: self.minimality.into_iter().map(cost).collect::<Result<_, GraphError>>()?,
             minimality_of_nodes: self
@@ -125,13 +147,23 @@ impl ReportV1 {
                 .into_iter()
                 .map(of_node)
                 .collect::<Result<_, GraphError>>()?,
-            random: self.random.map(|RandomBaselineV1 { circuits, edges, mean, max, min }| RandomBaseline {
-                circuits,
-                edges,
-                mean,
-                max,
-                min,
-            }),
+            random: self.random.map(RandomBaseline::from),
+            random_of_degree: self.random_of_degree.map(RandomBaseline::from),
+            tests: self.tests.into_iter().filter_map(TestV1::build).collect(),
+            stability: self.stability.map(|stability| stability.build(graph)).transpose()?,
+            held_out: self.held_out.into_iter().map(HeldOut::from).collect(),
         })
+    }
+}
+
+impl From<RandomBaseline> for RandomBaselineV1 {
+    fn from(RandomBaseline { circuits, edges, mean, max, min }: RandomBaseline) -> RandomBaselineV1 {
+        RandomBaselineV1 { circuits, edges, mean, max, min }
+    }
+}
+
+impl From<RandomBaselineV1> for RandomBaseline {
+    fn from(RandomBaselineV1 { circuits, edges, mean, max, min }: RandomBaselineV1) -> RandomBaseline {
+        RandomBaseline { circuits, edges, mean, max, min }
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! Selection by itself never calls the model and evaluation never changes a circuit; this module is where the two meet.
 
+pub mod held_out;
 pub mod minimise;
 pub mod parts;
+pub mod resampled;
 pub mod search;
 
 use crate::circuit::EdgeMask;

@@ -3,6 +3,8 @@
 use super::baseline::{random_circuit, random_nodes};
 use super::bench::{Bench, Outcome, mean};
 use super::bootstrap::{faithfulness, faithfulness_interval};
+use super::hypotheses::{Compared, distance, tests};
+use super::needless::with_one_more;
 use crate::circuit::report::{EdgeCost, NodeCost, RandomBaseline, Report};
 use crate::circuit::{EdgeMask, nodes};
 use crate::graph::{Graph, Level};
@@ -15,7 +17,7 @@ pub struct Evidence<'a> {
     pub level: Level,
     pub metric: &'a str,
     pub seed: u64,
-    /// How many random circuits of the same size to run.
+    /// How many random circuits of the same size to run, whole and left out, and how many needless parts to add.
     pub random_circuits: usize,
 }
 
@@ -31,32 +33,51 @@ pub fn evidence(evidence: &Evidence, circuit: &EdgeMask, progress: &mut dyn FnMu
         Level::Edge => (circuit.edges(graph), Vec::new()),
         Level::Node | Level::Neuron => (Vec::new(), nodes::nodes(circuit)),
     };
-    let parts = edges.len() + inside.len();
-    let steps = (parts + evidence.random_circuits).max(1) as f64;
+    let needless = with_one_more(graph, level, circuit, evidence.random_circuits, seed);
+    let random: Vec<EdgeMask> = (0..evidence.random_circuits)
+        .filter_map(|index| {
+            let seed = seed.wrapping_add(1 + index as u64);
+            match level {
+                Level::Edge => random_circuit(graph, edges.len(), seed).ok(),
+                Level::Node | Level::Neuron => Some(random_nodes(graph, inside.len(), seed)),
+            }
+        })
+        .collect();
+    let steps = (edges.len() + inside.len() + needless.len() + 2 * random.len()).max(1) as f64;
     let mut done = 0;
-    let mut cost = |remove: &mut dyn FnMut(&mut EdgeMask)| {
+    let mut run = |mask: &EdgeMask| {
         progress(f64::from(done) / steps);
         done += 1;
+        bench.circuit(mask)
+    };
+    let mut removals = Vec::new();
+    let mut cost = |remove: &mut dyn FnMut(&mut EdgeMask)| {
         let mut without = circuit.clone();
         remove(&mut without);
-        normalised(&whole) - normalised(&bench.circuit(&without))
+        let without = run(&without);
+        removals.push(distance(&without, &whole));
+        normalised(&whole) - normalised(&without)
     };
     let minimality = edges.iter().map(|&edge| EdgeCost { edge, cost: cost(&mut |mask| mask.remove(edge)) }).collect();
     let minimality_of_nodes = inside
         .iter()
         .map(|&node| NodeCost { node, cost: cost(&mut |mask| mask.0.row_mut(node.0).fill(false)) })
         .collect();
-    let random: Vec<f64> = (0..evidence.random_circuits)
-        .filter_map(|index| {
-            progress((parts + index) as f64 / steps);
-            let seed = seed.wrapping_add(1 + index as u64);
-            let mask = match level {
-                Level::Edge => random_circuit(graph, edges.len(), seed).ok()?,
-                Level::Node | Level::Neuron => random_nodes(graph, inside.len(), seed),
-            };
-            Some(normalised(&bench.circuit(&mask)))
-        })
-        .collect();
+    let needless: Vec<f64> = needless.iter().map(|mask| distance(&run(mask), &whole)).collect();
+    let of_random: Vec<Outcome> = random.iter().map(&mut run).collect();
+    let without_random: Vec<f64> =
+        random.iter().map(|mask| distance(&run(&nodes::complement(level, graph, mask)), model)).collect();
+    let distances: Vec<f64> = of_random.iter().map(|outcome| distance(outcome, model)).collect();
+    let compared = Compared {
+        model,
+        ablated,
+        circuit: &whole,
+        complement: &complement,
+        removals: &removals,
+        needless: &needless,
+        random: &distances,
+        without_random: &without_random,
+    };
     progress(1.0);
     Report {
         pairs: model.metric.len(),
@@ -70,15 +91,32 @@ pub fn evidence(evidence: &Evidence, circuit: &EdgeMask, progress: &mut dyn FnMu
         accuracy_model: mean(&model.accuracy),
         accuracy_ablated: mean(&ablated.accuracy),
         accuracy_circuit: mean(&whole.accuracy),
+        metric_model_error: standard_error(&model.metric),
         kl: mean(&whole.kl),
         minimality,
         minimality_of_nodes,
-        random: (!random.is_empty()).then(|| RandomBaseline {
-            circuits: random.len(),
-            edges: circuit.count(),
-            mean: mean(&random),
-            min: random.iter().copied().fold(f64::INFINITY, f64::min),
-            max: random.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-        }),
+        random: baseline(circuit, of_random.iter().map(normalised).collect()),
+        random_of_degree: None,
+        tests: tests(&compared, seed),
+        stability: None,
+        held_out: Vec::new(),
     }
+}
+
+/// Of the mean; not a number for fewer than two values.
+fn standard_error(values: &[f64]) -> f64 {
+    let count = values.len() as f64;
+    let squares: f64 = values.iter().map(|value| (value - mean(values)).powi(2)).sum();
+    (squares / ((count - 1.0) * count)).sqrt()
+}
+
+/// The faithfulness of random circuits like this one, if there are any.
+fn baseline(circuit: &EdgeMask, faithfulness: Vec<f64>) -> Option<RandomBaseline> {
+    (!faithfulness.is_empty()).then(|| RandomBaseline {
+        circuits: faithfulness.len(),
+        edges: circuit.count(),
+        mean: mean(&faithfulness),
+        min: faithfulness.iter().copied().fold(f64::INFINITY, f64::min),
+        max: faithfulness.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+    })
 }

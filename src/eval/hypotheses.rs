@@ -76,7 +76,8 @@ pub fn tests(compared: &Compared, seed: u64) -> Vec<Test> {
 fn equivalence(compared: &Compared) -> Option<Test> {
     let of = compared.model.metric.len();
     let tie = TIE * (compared.model.mean_metric() - compared.ablated.mean_metric()).abs();
-    let differences = || compared.circuit.metric.iter().zip(&compared.model.metric).map(|(circuit, model)| circuit - model);
+    let differences =
+        || compared.circuit.metric.iter().zip(&compared.model.metric).map(|(circuit, model)| circuit - model);
     let wins = differences().filter(|&difference| difference > tie).count();
     let ties = differences().filter(|difference| difference.abs() <= tie).count();
     let count = wins + ties / 2;
@@ -93,13 +94,7 @@ fn equivalence(compared: &Compared) -> Option<Test> {
 
 fn independence(compared: &Compared, seed: u64) -> Test {
     let found = dependence(&compared.model.metric, &compared.complement.metric, seed);
-    Test {
-        hypothesis: Hypothesis::Independence,
-        count: found.reached,
-        of: PERMUTATIONS,
-        p: found.p(),
-        p_adjusted: 1.0,
-    }
+    Test { hypothesis: Hypothesis::Independence, count: found.reached, of: PERMUTATIONS, p: found.p(), p_adjusted: 1.0 }
 }
 
 /// `removals`: how much the circuit changes without each part; `needless`: with a random part more.
@@ -141,10 +136,7 @@ mod tests {
         let compared = |circuit: &Outcome, complement: &Outcome, removals: &[f64], needless: &[f64]| {
             let (random, without_random) = (&many[..], &[0.1; 50][..]);
             let (model, ablated) = (&model, &ablated);
-            tests(
-                &Compared { model, ablated, circuit, complement, removals, needless, random, without_random },
-                0,
-            )
+            tests(&Compared { model, ablated, circuit, complement, removals, needless, random, without_random }, 0)
         };
         let good = compared(&model, &ablated, &[0.5, 0.4], &[0.01; 50]);
         assert_eq!(good.len(), 5);

@@ -7,6 +7,7 @@ pub mod curve;
 pub mod division;
 pub mod evidence;
 pub mod hypotheses;
+pub mod needless;
 
 pub use bench::{Bench, Outcome};
 pub use evidence::{Evidence, evidence};

@@ -42,6 +42,7 @@ use crate::metric::MetricKind;
 use crate::model::spec::QueryKeyNorm;
 use crate::model::{Model, Pass, Past, Rules};
 use crate::spans::Spans;
+use crate::statistics::resample::RESAMPLES;
 pub use error::ScoreError;
 pub use method::{METHODS, Method, Settings};
 use ndarray::Array2;
@@ -118,10 +119,11 @@ impl<'a> Problem<'a> {
         self.pairs.len() * self.table().count() * size_of::<f32>()
     }
 
-    /// Whether there is room to keep the scores of every pair by the way: an eighth of the memory, and no more than 256 MiB,
-    /// which go into each checkpoint too.
+    /// Whether there is room to keep the scores of every pair by the way, and those of resamples: an eighth of the memory,
+    /// and no more than 256 MiB for the pairs, which go into each checkpoint too.
     pub fn has_room_for_pairs(&self) -> bool {
-        self.pair_bytes() <= (self.memory / 8).min(256 << 20)
+        let of_resamples = RESAMPLES * self.table().count() * size_of::<f32>();
+        self.pair_bytes() <= 256 << 20 && self.pair_bytes() + of_resamples <= self.memory / 8
     }
 
     /// How many changes of every layer's pattern a method keeps: one for queries and one for keys, or for each head's, and
