@@ -47,6 +47,13 @@ impl Rank {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Key(f32);
 
+impl Key {
+    /// Minus infinity for what is no number.
+    pub(crate) fn number(self) -> f32 {
+        self.0
+    }
+}
+
 impl Ord for Key {
     fn cmp(&self, other: &Key) -> std::cmp::Ordering {
         self.0.total_cmp(&other.0)

@@ -1,6 +1,7 @@
 //! `penjing discover`: score, select, prove, draw.
 
 use super::Ended;
+use super::choice::Choice;
 use super::constants;
 use super::evaluate::LEVEL;
 use super::features;
@@ -13,6 +14,7 @@ use super::resources::Resources;
 use super::term::{Usage, make_folder, note, print, print_json, write};
 use super::work::{Work, note_if_halved, warn_if_poor};
 use clap::{Args, Parser};
+use penjing::circuit::consistent::only;
 use penjing::circuit::file::{self, Circuit, Options, SelectionRecord};
 use penjing::circuit::{scores_file, select};
 use penjing::discover::parts::{self, Parts};
@@ -50,9 +52,8 @@ pub struct Discover {
     /// Take every edge with at least this |score| instead
     #[arg(long, value_name = "T")]
     threshold: Option<f64>,
-    /// How edges are ranked
-    #[arg(long, value_enum, default_value = "absolute")]
-    rank: RankArgument,
+    #[command(flatten)]
+    choice: Choice,
     /// Prune dead ends and change nothing else: no removal of needless edges, no filling up to --edges
     #[arg(long)]
     no_refine: bool,
@@ -75,16 +76,6 @@ pub enum LevelArgument {
     Feature,
 }
 
-#[derive(clap::ValueEnum, Clone, Copy)]
-pub enum RankArgument {
-    /// By |score|
-    Absolute,
-    /// By score, helpful edges first
-    Signed,
-    /// Best edges into what is reached, from the logits down
-    Greedy,
-}
-
 impl Discover {
     /// The level of the graph. Features have none; they are sought by [`features`].
     fn level(&self) -> Level {
@@ -104,10 +95,6 @@ impl Discover {
                 "`penjing score --level neuron` scores neurons",
             )
             .into());
-        }
-        if self.level() == Level::Node && matches!(self.rank, RankArgument::Greedy) {
-            let message = "--rank greedy follows edges, so it ranks no nodes".to_owned();
-            return Err(usage(message, "take --rank absolute or signed").into());
         }
         if self.evidence_pairs == 0 {
             return Err(usage("--evidence-pairs 0 leaves nothing to prove on".into(), "take 50 or more").into());
@@ -146,14 +133,10 @@ impl Discover {
         if self.decided(method).is_some() {
             return Ranking::Signed;
         }
-        match self.rank {
-            RankArgument::Absolute => Ranking::Absolute,
-            RankArgument::Signed => Ranking::Signed,
-            RankArgument::Greedy => Ranking::Greedy,
-        }
+        self.choice.ranking()
     }
 
-    fn selection(&self, method: &Method, goal: Goal, ranked: usize) -> SelectionRecord {
+    fn selection(&self, method: &Method, goal: Goal, ranked: usize, kept: Option<usize>) -> SelectionRecord {
         let mut options = Options::new();
         let rule = match goal {
             Goal::Faithfulness(target) => {
@@ -182,6 +165,7 @@ impl Discover {
             options.insert(LEVEL.into(), json!(self.level().name()));
         }
         options.insert("rank".into(), json!(self.ranking(method).name()));
+        self.choice.record(self.ranking(method), kept, &mut options);
         options.insert("refine".into(), json!(!self.no_refine));
         options.insert("ranked".into(), json!(ranked));
         SelectionRecord { rule: rule.into(), options }
@@ -228,6 +212,7 @@ fn find(command: &Discover) -> anyhow::Result<Found> {
     let subject = &command.subject;
     let start = Instant::now();
     let method = command.scoring.method(subject.seed)?;
+    command.choice.check(command.level, command.threshold.is_some(), &method)?;
     let goal = command.goal(&method)?;
     method.check_level(command.level(), subject.ablation).map_err(penjing::Error::from)?;
     let work = Work::load(subject, &command.resources)?;
@@ -247,7 +232,7 @@ fn find(command: &Discover) -> anyhow::Result<Found> {
     let scoring_pairs = work.pairs(Split::Train, subject.pairs, subject.seed, corruption)?;
     let fresh_pairs = work.pairs(Split::Test, command.evidence_pairs, subject.seed, corruption)?;
     let mut provenance = work.provenance(subject, &method, &scoring_pairs);
-    let depends_on = work.identity(&provenance, &command.scoring, &scoring_pairs, false)?;
+    let depends_on = work.identity(&provenance, &command.scoring, &scoring_pairs, command.choice.consistent)?;
     let depends_on = depends_on.with("level", &command.level().name().into());
     let mut checkpoint = Checkpoint::new(&out, None, depends_on, &command.long_run);
     let constants = constants::of_run(
@@ -260,11 +245,18 @@ fn find(command: &Discover) -> anyhow::Result<Found> {
     )?;
     let constants = constants.as_ref();
     let level = command.level();
-    let problem = Problem { level, batch_size: command.scoring.batch, ..work.problem(&scoring_pairs.pairs, constants) };
+    let problem = Problem {
+        level,
+        per_pair: command.choice.consistent,
+        batch_size: command.scoring.batch,
+        ..work.problem(&scoring_pairs.pairs, constants)
+    };
     let (state, scoring_seconds) = work.score(&problem, &method, &checkpoint)?;
     let scores = state.scores(&problem).map_err(penjing::Error::from)?;
     let at_edges = if level == Level::Edge { scores.clone() } else { parts::at_edges(graph, &scores) };
-    let choice = Parts { graph, scores: &at_edges, level };
+    let consistent = command.choice.consistent_edges(graph, &state, subject.seed, &method)?;
+    let left = consistent.as_ref().map(|edges| only(graph, &at_edges, edges));
+    let choice = Parts { graph, scores: left.as_ref().unwrap_or(&at_edges), level };
 
     let select_start = Instant::now();
     let bench = work.bench("selecting", &problem)?;
@@ -301,7 +293,8 @@ fn find(command: &Discover) -> anyhow::Result<Found> {
     let report_seconds = report_start.elapsed().as_secs_f64();
 
     let scores_text = scores_file::to_json(&problem.table(), &scores, &provenance).map_err(penjing::Error::from)?;
-    provenance.selection = Some(command.selection(&method, goal, selected.ranked));
+    provenance.selection =
+        Some(command.selection(&method, goal, selected.ranked, consistent.map(|edges| edges.count())));
     let circuit = Circuit {
         provenance,
         graph: graph.clone(),
@@ -338,6 +331,7 @@ fn find(command: &Discover) -> anyhow::Result<Found> {
 
 /// A circuit of features.
 fn find_features(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
+    command.choice.check_features()?;
     if command.threshold.is_some() {
         let message = "--threshold chooses no features".to_owned();
         return Err(

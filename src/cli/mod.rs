@@ -5,6 +5,7 @@
 
 #[cfg(feature = "torch")]
 mod backpatch;
+mod choice;
 mod compare;
 mod comparison;
 #[cfg(feature = "torch")]

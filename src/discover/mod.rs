@@ -9,6 +9,8 @@ pub mod resampled;
 pub mod search;
 
 use crate::circuit::EdgeMask;
+use crate::circuit::consistent::{of_share, with_scores};
+use crate::circuit::net_value::net_value;
 use crate::circuit::nodes::size;
 use crate::circuit::prune::prune;
 use crate::circuit::select::{self, Rank, SelectError};
@@ -21,7 +23,7 @@ use crate::graph::{Graph, Level};
 use parts::Parts;
 
 /// How edges are ranked when a number of them is taken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Ranking {
     /// By |score|.
     Absolute,
@@ -29,14 +31,19 @@ pub enum Ranking {
     Signed,
     /// The best edge into any node already reached, from the logits downwards.
     Greedy,
+    /// The connected circuit that is worth most when its edges and nodes are paid for; a node costs as much as so many edges.
+    NetValue { node_price: f64 },
+    /// By |score| among the edges of each sign: so large a share help.
+    OfShare { positive: f64 },
 }
 
 impl Ranking {
     pub fn name(self) -> &'static str {
         match self {
-            Ranking::Absolute => "absolute",
+            Ranking::Absolute | Ranking::OfShare { .. } => "absolute",
             Ranking::Signed => "signed",
             Ranking::Greedy => "greedy",
+            Ranking::NetValue { .. } => "net-value",
         }
     }
 
@@ -44,22 +51,28 @@ impl Ranking {
     fn rank(self) -> Rank {
         match self {
             Ranking::Signed => Rank::Signed,
-            Ranking::Absolute | Ranking::Greedy => Rank::Absolute,
+            Ranking::Absolute | Ranking::Greedy | Ranking::NetValue { .. } | Ranking::OfShare { .. } => Rank::Absolute,
         }
     }
 
-    /// The first `edges` edges of the ranking, with dead ends.
+    /// The first `edges` edges of the ranking, with dead ends. Edges whose score is no number are left out.
     ///
     /// # Errors
     /// [`SelectError`] for no edges or more than the graph has.
     pub fn take(self, graph: &Graph, scores: &Scores, edges: usize) -> Result<EdgeMask, SelectError> {
-        match self {
+        let taken = match self {
             Ranking::Absolute => select::top_n(graph, scores, edges, Rank::Absolute),
             Ranking::Signed => select::top_n(graph, scores, edges, Rank::Signed),
             Ranking::Greedy => select::greedy(graph, scores, edges),
-        }
+            Ranking::NetValue { node_price } => net_value(graph, scores, edges, Rank::Absolute, node_price),
+            Ranking::OfShare { positive } => of_share(graph, scores, edges, positive),
+        };
+        Ok(with_scores(graph, scores, taken?))
     }
 }
+
+/// What a node costs in edges by default, with [`Ranking::NetValue`].
+pub const NODE_PRICE: f64 = 2.0;
 
 /// What ends the selection.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -97,7 +110,7 @@ impl Hint for DiscoverError {
             }
             DiscoverError::OutOfReach { .. } => "ask for less, or take more --pairs so that the margin shrinks".into(),
             DiscoverError::NothingAbove { largest, .. } => format!("the largest score is {largest:.3e}"),
-            DiscoverError::Empty { ranking: Ranking::Greedy } => "take more edges".into(),
+            DiscoverError::Empty { ranking: Ranking::Greedy | Ranking::NetValue { .. } } => "take more edges".into(),
             DiscoverError::Empty { .. } => {
                 "take more edges, or `--rank greedy`, which stays connected to the logits".into()
             }

@@ -91,6 +91,10 @@ impl Parts<'_> {
     /// [`SelectError`] for none or more than there are.
     pub fn fill(&self, ranking: Ranking, count: usize) -> Result<usize, SelectError> {
         self.take(ranking, count)?;
+        // It has no dead ends.
+        if matches!(ranking, Ranking::NetValue { .. }) {
+            return Ok(count);
+        }
         let left = |taken: usize| Ok(size(self.level, &prune(self.graph, &self.take(ranking, taken)?)));
         // The pruned size grows with the number taken, so the last size that fits can be bisected.
         let (mut fits, mut too_many) = (count, self.count() + 1);
