@@ -63,5 +63,7 @@ pub mod spans;
 pub mod statistics;
 pub mod task;
 pub mod tokenizer;
+#[cfg(feature = "torch")]
+pub mod truth;
 
 pub use error::Error;

@@ -63,7 +63,15 @@ fn the_torch_free_half_knows_no_tensors() {
             "model/spec.rs",
             "model/site.rs",
         ],
-        &["tch::", "crate::score", "crate::eval", "crate::measure", "crate::discover", "crate::model::Model"],
+        &[
+            "tch::",
+            "crate::score",
+            "crate::eval",
+            "crate::measure",
+            "crate::discover",
+            "crate::truth",
+            "crate::model::Model",
+        ],
     );
 }
 
@@ -80,6 +88,7 @@ fn the_model_knows_no_task_and_no_circuit() {
     check(&["graph/"], &["crate::circuit", "crate::render", "crate::task"]);
     check(&["score/"], &["crate::eval", "crate::discover", "crate::circuit", "crate::render"]);
     check(&["eval/"], &["crate::discover", "crate::render"]);
+    check(&["truth/"], &["crate::score", "crate::eval", "crate::discover", "crate::render", "crate::report"]);
 }
 
 #[test]
@@ -104,6 +113,7 @@ fn only_the_command_line_talks() {
         "discover/",
         "intervene/",
         "dictionary/",
+        "truth/",
     ];
     check(&below, &["println!", "print!(", "process::exit", "std::env::var", "signal_hook", "dbg!"]);
 }

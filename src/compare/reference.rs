@@ -26,6 +26,9 @@ pub struct Ranking {
     pub auroc: f64,
     /// The mean precision at each wanted member.
     pub average_precision: f64,
+    /// Precision, and so recall, of the best-ranked members when as many are taken as are wanted; of equal ranks at the border
+    /// each is taken to the same degree.
+    pub precision_at_wanted: f64,
     /// False and true positive rates, a point for every distinct score, from (0, 0) to (1, 1).
     pub curve: Vec<[f64; 2]>,
 }
@@ -99,13 +102,15 @@ impl Ranking {
             return None;
         }
         ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let (mut hits, mut misses, mut area, mut precision) = (0, 0, 0.0, 0.0);
+        let (mut hits, mut misses, mut area, mut precision, mut taken) = (0, 0, 0.0, 0.0, 0.0);
         let mut curve = vec![[0.0, 0.0]];
         for equal in ranked.chunk_by(|a, b| a.0 == b.0) {
             let new_hits = equal.iter().filter(|(_, wanted)| *wanted).count();
             let new_misses = equal.len() - new_hits;
             // A step along both axes at once is the diagonal: equal ranks count half.
             area += new_misses as f64 * (hits as f64 + new_hits as f64 / 2.0);
+            let room = wanted.saturating_sub(hits + misses).min(equal.len());
+            taken += (new_hits * room) as f64 / equal.len() as f64;
             (hits, misses) = (hits + new_hits, misses + new_misses);
             precision += new_hits as f64 * hits as f64 / (hits + misses) as f64;
             curve.push([misses as f64 / others as f64, hits as f64 / wanted as f64]);
@@ -113,6 +118,7 @@ impl Ranking {
         Some(Ranking {
             auroc: area / (wanted as f64 * others as f64),
             average_precision: precision / wanted as f64,
+            precision_at_wanted: taken / wanted as f64,
             curve,
         })
     }
@@ -133,12 +139,16 @@ mod tests {
     fn rankings_by_hand() {
         let ranking = |sizes: &[(f64, bool)]| Ranking::of(sizes.to_vec());
         let perfect = ranking(&[(0.1, false), (0.9, true), (0.8, true), (0.0, false)]).unwrap();
-        assert_eq!((perfect.auroc, perfect.average_precision), (1.0, 1.0));
+        assert_eq!((perfect.auroc, perfect.average_precision, perfect.precision_at_wanted), (1.0, 1.0, 1.0));
         let none = ranking(&[(0.5, true), (0.5, false), (0.5, false), (0.5, true)]).unwrap();
-        assert_eq!((none.auroc, none.average_precision), (0.5, 0.5));
+        assert_eq!((none.auroc, none.average_precision, none.precision_at_wanted), (0.5, 0.5, 0.5));
         // Wanted at ranks 1 and 4 of 5: 3 + 1 of the 6 pairs in order.
         let mixed = ranking(&[(5.0, true), (4.0, false), (3.0, false), (2.0, true), (1.0, false)]).unwrap();
         assert_eq!((mixed.auroc, mixed.average_precision), (4.0 / 6.0, (1.0 + 0.5) / 2.0));
+        assert_eq!(mixed.precision_at_wanted, 0.5);
+        // Two are wanted: the first, and one of three equal ones of which one is wanted.
+        let tied = ranking(&[(5.0, true), (2.0, false), (2.0, true), (2.0, false), (0.0, false)]).unwrap();
+        assert!((tied.precision_at_wanted - (1.0 + 1.0 / 3.0) / 2.0).abs() < 1e-12, "{tied:?}");
         assert_eq!(mixed.curve.first().zip(mixed.curve.last()), Some((&[0.0, 0.0], &[1.0, 1.0])));
         assert_eq!(ranking(&[(1.0, true)]), None);
     }

@@ -69,6 +69,11 @@ fn computed_in(kept: Kind) -> Kind {
 }
 
 impl Model {
+    /// A model whose weights do not come from files; their shapes must be those of `spec`.
+    pub(crate) fn of_weights(spec: Spec, weights: Weights, device: Device) -> Model {
+        Model { spec, device, weights, folder: None, _files: None }
+    }
+
     /// The type of activations: f32, or f64 where weights are kept in it.
     pub fn kind(&self) -> Kind {
         computed_in(self.weights.token_embedding.kind())
