@@ -12,6 +12,7 @@ pub mod file;
 pub mod import;
 pub mod merge;
 pub mod net_value;
+pub mod mib;
 pub mod nodes;
 pub mod pair_scores;
 pub mod position_scores;
