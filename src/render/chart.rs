@@ -64,8 +64,10 @@ impl<'a> Chart<'a> {
         }
         let bottom = chart.bottom();
         chart.line(vec![Point { x: left, y: bottom }, Point { x: left + inner, y: bottom }], faint, 0.7, None);
-        let first = Point { x: MARGIN, y: MARGIN + sizes::SMALL_SIZE - 1.0 };
-        chart.text(first, Anchor::Start, faint, names[1].to_owned());
+        if !names[1].is_empty() {
+            let first = Point { x: MARGIN, y: MARGIN + sizes::SMALL_SIZE - 1.0 };
+            chart.text(first, Anchor::Start, faint, names[1].to_owned());
+        }
         let below = Point { x: left + inner / 2.0, y: bottom + 2.6 * sizes::SMALL_SIZE };
         chart.text(below, Anchor::Middle, faint, names[0].to_owned());
         chart
@@ -100,10 +102,16 @@ impl<'a> Chart<'a> {
         }
     }
 
+    /// Where its shapes end: width and height.
+    pub fn size(&self) -> [f64; 2] {
+        [self.left + self.inner + 2.0 * MARGIN, self.bottom() + 2.6 * sizes::SMALL_SIZE + MARGIN]
+    }
+
     pub fn scene(self, title: &str, description: String) -> Scene {
+        let [width, height] = self.size();
         Scene {
-            width: self.left + self.inner + 2.0 * MARGIN,
-            height: self.bottom() + 2.6 * sizes::SMALL_SIZE + MARGIN,
+            width,
+            height,
             scale: self.style.scale(),
             paper: self.style.theme.paper,
             title: title.to_owned(),

@@ -7,6 +7,7 @@
 pub mod attention;
 pub mod bars;
 pub mod chart;
+pub mod curves;
 pub mod dot;
 pub mod features;
 pub mod figure;
