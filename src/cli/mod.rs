@@ -5,6 +5,9 @@
 
 #[cfg(feature = "torch")]
 mod backpatch;
+#[cfg(feature = "torch")]
+mod bench;
+#[cfg(feature = "torch")]
 mod choice;
 mod compare;
 mod comparison;
@@ -114,6 +117,12 @@ enum Command {
     /// Measure a circuit on fresh pairs
     #[cfg(feature = "torch")]
     Evaluate(evaluate::Evaluate),
+    /// How good methods are at finding circuits
+    #[cfg(feature = "torch")]
+    Bench {
+        #[command(subcommand)]
+        command: bench::BenchCommand,
+    },
     /// Run a prompt with edits: what comes next and goes on, before and after
     #[cfg(feature = "torch")]
     Run(run::RunCommand),
@@ -229,6 +238,8 @@ fn run(Arguments { json, command }: Arguments) -> anyhow::Result<Ended> {
         Command::Merge(command) => merge::run(&command, json),
         #[cfg(feature = "torch")]
         Command::Evaluate(command) => evaluate::run(&command, json),
+        #[cfg(feature = "torch")]
+        Command::Bench { command } => bench::run(&command, json),
         #[cfg(feature = "torch")]
         Command::Run(command) => run::run(&command, json),
         #[cfg(feature = "torch")]

@@ -103,7 +103,8 @@ impl Runs<'_> {
             }
             curves.push(circuits.into_iter().map(|circuit| faithfulness(circuit, empty, model)).collect());
         }
-        let of = |number: &dyn Fn(&[f64]) -> f64| interval(curves.iter().map(|curve| number(curve)).collect(), pairs, LEVEL);
+        let of =
+            |number: &dyn Fn(&[f64]) -> f64| interval(curves.iter().map(|curve| number(curve)).collect(), pairs, LEVEL);
         Intervals {
             cpr: of(&|curve| cpr(curve, Axis::Linear)),
             cmd: of(&|curve| cmd(curve, Axis::Linear)),

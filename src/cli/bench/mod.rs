@@ -1,0 +1,19 @@
+//! `penjing bench`: how good methods are at finding circuits.
+
+mod curve;
+mod curve_text;
+
+use super::Ended;
+use clap::Subcommand;
+
+#[derive(Subcommand)]
+pub enum BenchCommand {
+    /// How faithful the circuits of methods are at ten sizes: the curves of the MIB benchmark, CPR and CMD
+    Curve(Box<curve::Curve>),
+}
+
+pub fn run(command: &BenchCommand, as_json: bool) -> anyhow::Result<Ended> {
+    match command {
+        BenchCommand::Curve(command) => curve::run(command, as_json),
+    }
+}
