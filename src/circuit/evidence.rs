@@ -111,16 +111,26 @@ pub struct EdgeStability {
     pub selected: f64,
 }
 
-/// A circuit selected on all templates but one, on that one's fresh pairs.
+/// Every fresh pair under the circuit that was selected on all templates but the pair's own.
 #[derive(Clone, PartialEq, Debug)]
 pub struct HeldOut {
-    pub template: String,
-    /// Fresh pairs of the template.
+    /// Fresh pairs whose template was among those scored.
     pub pairs: usize,
     pub faithfulness: f64,
     pub interval: [f64; 2],
     /// That of the selection from all templates, on the same pairs.
     pub faithfulness_of_all: f64,
-    /// The Jaccard index of the two selections.
+    pub templates: Vec<Template>,
+}
+
+/// A template that was left out.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Template {
+    pub name: String,
+    pub pairs: usize,
+    pub faithfulness: f64,
+    pub interval: [f64; 2],
+    pub faithfulness_of_all: f64,
+    /// The Jaccard index of the selections without it and with it.
     pub jaccard: f64,
 }

@@ -1,6 +1,6 @@
 //! Tests, stability and templates held out, inside of the report in `circuit.json`.
 
-use super::evidence::{EdgeStability, HeldOut, Hypothesis, Stability, Test};
+use super::evidence::{EdgeStability, HeldOut, Hypothesis, Stability, Template, Test};
 use super::report_file::{number_or_null, two_numbers_or_null};
 use crate::graph::{Graph, GraphError};
 use serde::{Deserialize, Serialize};
@@ -41,7 +41,19 @@ pub struct EdgeStabilityV1 {
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct HeldOutV1 {
-    pub template: String,
+    pub pairs: usize,
+    #[serde(deserialize_with = "number_or_null")]
+    pub faithfulness: f64,
+    #[serde(deserialize_with = "two_numbers_or_null")]
+    pub interval: [f64; 2],
+    #[serde(deserialize_with = "number_or_null")]
+    pub faithfulness_of_all: f64,
+    pub templates: Vec<TemplateV1>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct TemplateV1 {
+    pub name: String,
     pub pairs: usize,
     #[serde(deserialize_with = "number_or_null")]
     pub faithfulness: f64,
@@ -90,14 +102,28 @@ impl StabilityV1 {
 
 impl From<&HeldOut> for HeldOutV1 {
     fn from(held_out: &HeldOut) -> HeldOutV1 {
-        let HeldOut { template, pairs, faithfulness, interval, faithfulness_of_all, jaccard } = held_out.clone();
-        HeldOutV1 { template, pairs, faithfulness, interval, faithfulness_of_all, jaccard }
+        let HeldOut { pairs, faithfulness, interval, faithfulness_of_all, ref templates } = *held_out;
+        let template = |template: &Template| {
+            let Template { name, pairs, faithfulness, interval, faithfulness_of_all, jaccard } = template.clone();
+            TemplateV1 { name, pairs, faithfulness, interval, faithfulness_of_all, jaccard }
+        };
+        let templates = templates.iter().map(template).collect();
+        HeldOutV1 { pairs, faithfulness, interval, faithfulness_of_all, templates }
     }
 }
 
 impl From<HeldOutV1> for HeldOut {
     fn from(held_out: HeldOutV1) -> HeldOut {
-        let HeldOutV1 { template, pairs, faithfulness, interval, faithfulness_of_all, jaccard } = held_out;
-        HeldOut { template, pairs, faithfulness, interval, faithfulness_of_all, jaccard }
+        let HeldOutV1 { pairs, faithfulness, interval, faithfulness_of_all, templates } = held_out;
+        let template = |TemplateV1 { name, pairs, faithfulness, interval, faithfulness_of_all, jaccard }| Template {
+            name,
+            pairs,
+            faithfulness,
+            interval,
+            faithfulness_of_all,
+            jaccard,
+        };
+        let templates = templates.into_iter().map(template).collect();
+        HeldOut { pairs, faithfulness, interval, faithfulness_of_all, templates }
     }
 }

@@ -38,8 +38,8 @@ pub struct Report {
     pub tests: Vec<Test>,
     /// Of the selection, where the scores of every pair were kept.
     pub stability: Option<Stability>,
-    /// A circuit without each template, where the task has several.
-    pub held_out: Vec<HeldOut>,
+    /// Circuits selected without one template each, where the task has several.
+    pub held_out: Option<HeldOut>,
 }
 
 /// What removing one edge of the circuit costs.

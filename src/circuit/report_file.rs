@@ -47,8 +47,8 @@ pub struct ReportV1 {
     pub tests: Vec<TestV1>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stability: Option<StabilityV1>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub held_out: Vec<HeldOutV1>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out: Option<HeldOutV1>,
     /// What follows from the numbers; for readers, and not read again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -116,7 +116,7 @@ impl ReportV1 {
             random_of_degree: report.random_of_degree.map(RandomBaselineV1::from),
             tests: report.tests.iter().map(TestV1::new).collect(),
             stability: report.stability.as_ref().map(|stability| StabilityV1::new(graph, stability)),
-            held_out: report.held_out.iter().map(HeldOutV1::from).collect(),
+            held_out: report.held_out.as_ref().map(HeldOutV1::from),
             warnings: warnings(report).iter().map(ToString::to_string).collect(),
         }
     }
@@ -151,7 +151,7 @@ impl ReportV1 {
             random_of_degree: self.random_of_degree.map(RandomBaseline::from),
             tests: self.tests.into_iter().filter_map(TestV1::build).collect(),
             stability: self.stability.map(|stability| stability.build(graph)).transpose()?,
-            held_out: self.held_out.into_iter().map(HeldOut::from).collect(),
+            held_out: self.held_out.map(HeldOut::from),
         })
     }
 }

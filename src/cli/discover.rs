@@ -3,7 +3,7 @@
 use super::Ended;
 use super::choice::Choice;
 use super::constants;
-use super::evaluate::LEVEL;
+use super::evidence::LEVEL;
 use super::features;
 use super::long_run::{Checkpoint, LongRun};
 use super::options::{Scoring, Subject};
@@ -16,12 +16,17 @@ use super::work::{Work, note_if_halved, warn_if_poor};
 use clap::{Args, Parser};
 use penjing::circuit::consistent::only;
 use penjing::circuit::file::{self, Circuit, Options, SelectionRecord};
+use penjing::circuit::prune::prune;
 use penjing::circuit::{scores_file, select};
+use penjing::discover::held_out::leave_one_out;
 use penjing::discover::parts::{self, Parts};
+use penjing::discover::resampled::OfPairs;
 use penjing::discover::{self, Goal, MARGIN, Ranking};
 use penjing::eval::{Evidence, evidence};
 use penjing::graph::Level;
+use penjing::graph::scores::Scores;
 use penjing::score::{Method, Problem};
+use penjing::statistics::resample::RESAMPLES;
 use penjing::task::Split;
 use serde_json::json;
 use std::path::PathBuf;
@@ -60,8 +65,9 @@ pub struct Discover {
     /// How many held-out pairs the evidence is measured on
     #[arg(long, default_value_t = 100, value_name = "N")]
     evidence_pairs: usize,
-    /// How many random circuits of the same size to compare with
-    #[arg(long, default_value_t = 20, value_name = "N")]
+    /// How many random circuits to compare with: of the same size, of the same number of edges at every node, left out, and
+    /// with a part more than this one
+    #[arg(long, default_value_t = 50, value_name = "N")]
     random_circuits: usize,
     /// Folder for the results (default: runs/TASK-MODEL)
     #[arg(long, value_name = "DIR")]
@@ -232,7 +238,10 @@ fn find(command: &Discover) -> anyhow::Result<Found> {
     let scoring_pairs = work.pairs(Split::Train, subject.pairs, subject.seed, corruption)?;
     let fresh_pairs = work.pairs(Split::Test, command.evidence_pairs, subject.seed, corruption)?;
     let mut provenance = work.provenance(subject, &method, &scoring_pairs);
-    let depends_on = work.identity(&provenance, &command.scoring, &scoring_pairs, command.choice.consistent)?;
+    let level = command.level();
+    let scored = Problem { level, ..work.problem(&scoring_pairs.pairs, None) };
+    let per_pair = method.adds_up() && (command.choice.consistent || scored.has_room_for_pairs());
+    let depends_on = work.identity(&provenance, &command.scoring, &scoring_pairs, per_pair)?;
     let depends_on = depends_on.with("level", &command.level().name().into());
     let mut checkpoint = Checkpoint::new(&out, None, depends_on, &command.long_run);
     let constants = constants::of_run(
@@ -244,13 +253,8 @@ fn find(command: &Discover) -> anyhow::Result<Found> {
         &mut checkpoint,
     )?;
     let constants = constants.as_ref();
-    let level = command.level();
-    let problem = Problem {
-        level,
-        per_pair: command.choice.consistent,
-        batch_size: command.scoring.batch,
-        ..work.problem(&scoring_pairs.pairs, constants)
-    };
+    let problem =
+        Problem { level, per_pair, batch_size: command.scoring.batch, ..work.problem(&scoring_pairs.pairs, constants) };
     let (state, scoring_seconds) = work.score(&problem, &method, &checkpoint)?;
     let scores = state.scores(&problem).map_err(penjing::Error::from)?;
     let at_edges = if level == Level::Edge { scores.clone() } else { parts::at_edges(graph, &scores) };
@@ -282,10 +286,29 @@ fn find(command: &Discover) -> anyhow::Result<Found> {
         seed: subject.seed,
         random_circuits: command.random_circuits,
     };
-    let report = evidence(&question, &selected.circuit, &mut |share| progress.set(share));
+    let mut report = evidence(&question, &selected.circuit, &mut |share| progress.set(share));
     drop(progress);
     note_if_halved(&fresh);
     let evidence_seconds = evidence_start.elapsed().as_secs_f64();
+
+    let resampling_start = Instant::now();
+    let ranking = command.ranking(&method);
+    if let Some(per_pair) = &state.per_pair {
+        let select = |scores: &Scores| {
+            // Where only edges of one sign were let in, the same ones are.
+            let left = consistent.as_ref().map(|edges| only(graph, scores, edges));
+            let parts = Parts { graph, scores: left.as_ref().unwrap_or(scores), level };
+            Ok(prune(graph, &goal.again(&parts, ranking, selected.ranked)?))
+        };
+        let of_pairs = OfPairs { table: problem.table(), per_pair: per_pair.view(), select };
+        let all = (of_pairs.select)(&at_edges).map_err(penjing::Error::from)?;
+        let stability = of_pairs.stability(&selected.circuit, &all, RESAMPLES, subject.seed);
+        report.stability = Some(stability.map_err(penjing::Error::from)?);
+        let scored = scoring_pairs.pairs.as_slice();
+        let held_out = leave_one_out(&of_pairs, scored, (&fresh, &fresh_pairs.pairs), &all, subject.seed);
+        report.held_out = held_out.map_err(penjing::Error::from)?;
+    }
+    let resampling_seconds = resampling_start.elapsed().as_secs_f64();
 
     let report_start = Instant::now();
     let seen = pictures::measure(&work, &fresh, &fresh_pairs, &selected.circuit, &at_edges, subject.seed);
@@ -310,6 +333,7 @@ fn find(command: &Discover) -> anyhow::Result<Found> {
             ("score", scoring_seconds),
             ("select", select_seconds),
             ("evidence", evidence_seconds),
+            ("resample", resampling_seconds),
             ("report", report_seconds),
             ("all", seconds),
         ],
@@ -365,7 +389,7 @@ pub fn run(command: &Discover, as_json: bool) -> anyhow::Result<Ended> {
     if as_json {
         print_json(&summary(&circuit, report, seconds, &out))?;
     } else {
-        print(&super::evaluate::table(&circuit, report))?;
+        print(&super::evidence::table(&circuit, report))?;
         print(&format!(
             "\n{seconds:.1} s; the page is {}, beside it the picture and the files",
             out.join("report.html").display()
@@ -388,7 +412,7 @@ fn summary(
     seconds: f64,
     out: &std::path::Path,
 ) -> serde_json::Value {
-    let mut value = super::evaluate::summary(circuit, report);
+    let mut value = super::evidence::summary(circuit, report);
     value["seconds"] = json!(seconds);
     value["out"] = json!(out);
     value

@@ -1,22 +1,18 @@
-//! `penjing evaluate`: measures a circuit file on fresh pairs, and the table that `discover` prints too.
+//! `penjing evaluate`: measures a circuit file on fresh pairs.
 
 use super::Ended;
 use super::constants;
+use super::evidence::{level_of, summary, table};
 use super::options::{BosArgument, KvArgument, Subject, ablation_parser};
 use super::progress::Progress;
 use super::resources::Resources;
 use super::term::{Usage, print, print_json};
 use super::work::{Work, note_if_halved};
 use clap::Args;
-use comfy_table::{CellAlignment, Table, presets};
 use penjing::ablation::Ablation;
-use penjing::circuit::file::{self, Circuit, Provenance};
-use penjing::circuit::report::{EdgeCost, NodeCost, Report};
+use penjing::circuit::file::{self, Provenance};
 use penjing::eval::{Evidence, evidence};
-use penjing::graph::Level;
-use penjing::score::acdc;
 use penjing::task::Split;
-use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 #[derive(Args)]
@@ -41,8 +37,9 @@ pub struct Evaluate {
     ablation: Option<Ablation>,
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many random circuits of the same size to compare with
-    #[arg(long, default_value_t = 20, value_name = "N")]
+    /// How many random circuits to compare with: of the same size, of the same number of edges at every node, left out, and
+    /// with a part more than this one
+    #[arg(long, default_value_t = 50, value_name = "N")]
     random_circuits: usize,
     /// The beginning-of-text token: as when the circuit was found, before every prompt, or before none
     #[arg(long, value_enum, default_value = "auto")]
@@ -105,9 +102,16 @@ pub fn run(command: &Evaluate, as_json: bool) -> anyhow::Result<Ended> {
         random_circuits: command.random_circuits,
     };
     let progress = Progress::bar("measuring evidence");
-    let report = evidence(&question, &circuit.mask, &mut |share| progress.set(share));
+    let mut report = evidence(&question, &circuit.mask, &mut |share| progress.set(share));
     drop(progress);
     note_if_halved(&bench);
+    let of = &circuit.provenance;
+    let selected_here = of.task.name == work.task.name && of.model.id == work.loaded.id;
+    // What is said of the selection does not change with the pairs that are measured.
+    if let Some(found) = circuit.report.as_ref().filter(|_| selected_here) {
+        report.stability.clone_from(&found.stability);
+        report.held_out.clone_from(&found.held_out);
+    }
     circuit.provenance.task.name = work.task.name;
     circuit.provenance.model.id = work.loaded.id;
     circuit.provenance.ablation = ablation.name().into();
@@ -117,125 +121,4 @@ pub fn run(command: &Evaluate, as_json: bool) -> anyhow::Result<Ended> {
         print(&table(&circuit, &report))?
     }
     Ok(Ended::Done)
-}
-
-/// Where a circuit's selection records what it was chosen by, if not by edges.
-pub const LEVEL: &str = "level";
-
-/// What a circuit was chosen by.
-fn level_of(circuit: &Circuit) -> Level {
-    let selection = circuit.provenance.selection.as_ref();
-    let level = selection.and_then(|selection| selection.options.get(LEVEL)).and_then(Value::as_str);
-    level.and_then(Level::parse).unwrap_or_default()
-}
-
-/// The numbers of a circuit by the names that `--json` promises.
-pub fn summary(circuit: &Circuit, report: &Report) -> Value {
-    let mut value = json!({
-        "task": circuit.provenance.task.name,
-        "model": circuit.provenance.model.id,
-        "method": circuit.provenance.method.name,
-        "ablation": circuit.provenance.ablation,
-        "nodes": circuit.mask.nodes(&circuit.graph).len(),
-        "edges": circuit.mask.count(),
-        "edges_total": circuit.graph.edge_count(),
-        "pairs": report.pairs,
-        "metric": report.metric,
-        "metric_model": report.metric_model,
-        "metric_ablated": report.metric_ablated,
-        "metric_circuit": report.metric_circuit,
-        "faithfulness": report.faithfulness,
-        "faithfulness_interval": report.faithfulness_interval,
-        "completeness": report.completeness,
-        "accuracy_model": report.accuracy_model,
-        "accuracy_ablated": report.accuracy_ablated,
-        "accuracy_circuit": report.accuracy_circuit,
-        "kl": report.kl,
-        "random_mean": report.random.as_ref().map(|random| random.mean),
-        "random_max": report.random.as_ref().map(|random| random.max),
-    });
-    if let Some([edges, total]) = counted_by_acdc(circuit) {
-        value["edges_by_acdc"] = json!(edges);
-        value["edges_total_by_acdc"] = json!(total);
-    }
-    value
-}
-
-/// Edges of a circuit and of its model as ACDC counts them, where the circuit was found on ACDC's own graph.
-fn counted_by_acdc(circuit: &Circuit) -> Option<[usize; 2]> {
-    let nodes = circuit.provenance.method.options.get("nodes")?.as_str()?;
-    let graph = &circuit.graph;
-    (nodes == acdc::Nodes::Acdc.name()).then(|| [circuit.mask.count_by_acdc(graph), graph.dimensions.edges_by_acdc()])
-}
-
-/// The evidence and the edges as text.
-pub fn table(circuit: &Circuit, report: &Report) -> String {
-    let Circuit { graph, mask, scores, provenance, .. } = circuit;
-    let share = 100.0 * mask.count() as f64 / graph.edge_count() as f64;
-    let mut numbers = Table::new();
-    numbers.load_style(presets::NOTHING);
-    let [low, high] = report.faithfulness_interval;
-    let mut row = |name: &str, value: String| {
-        numbers.add_row([name.to_owned(), value]);
-    };
-    row("edges", format!("{} of {} ({share:.1} %)", mask.count(), graph.edge_count()));
-    if let Some([edges, total]) = counted_by_acdc(circuit) {
-        row("as ACDC counts", format!("{edges} of {total}, direct edges from q, k and v included"));
-    }
-    row("nodes", mask.nodes(graph).len().to_string());
-    row(
-        &report.metric,
-        format!(
-            "model {:.3}, circuit {:.3}, ablated {:.3}",
-            report.metric_model, report.metric_circuit, report.metric_ablated
-        ),
-    );
-    row("ablation", provenance.ablation.clone());
-    row("faithfulness", format!("{:.3}  [{low:.3}, {high:.3}]", report.faithfulness));
-    row(
-        "completeness",
-        format!("{:.3}  (faithfulness of all other {})", report.completeness, level_of(circuit).plural()),
-    );
-    row(
-        "accuracy",
-        format!(
-            "model {:.2}, circuit {:.2}, ablated {:.2}",
-            report.accuracy_model, report.accuracy_circuit, report.accuracy_ablated
-        ),
-    );
-    row("KL from the model", format!("{:.3} nats", report.kl));
-    if let Some(random) = &report.random {
-        row(
-            "random circuits",
-            format!("faithfulness {:.3} on average, {:.3} at most, of {}", random.mean, random.max, random.circuits),
-        );
-    }
-    let mut edges = Table::new();
-    edges.load_style(presets::NOTHING).set_header([level_of(circuit).name(), "score", "cost of removal"]);
-    for column in [1, 2] {
-        if let Some(column) = edges.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    let of_edge = |cost: &EdgeCost| (graph.name(cost.edge), scores.get(cost.edge), cost.cost);
-    let of_node = |cost: &NodeCost| {
-        // A node's score stands at every edge that leaves it, and every node feeds the logits.
-        let score = scores.values.row(cost.node.0).last().copied().unwrap_or_default();
-        (graph.node(cost.node).to_string(), score, cost.cost)
-    };
-    let mut costs: Vec<(String, f32, f64)> =
-        report.minimality.iter().map(of_edge).chain(report.minimality_of_nodes.iter().map(of_node)).collect();
-    costs.sort_by(|a, b| b.2.total_cmp(&a.2));
-    let shown = 100;
-    for (name, score, cost) in costs.iter().take(shown) {
-        edges.add_row([name.clone(), format!("{score:+.4}"), format!("{cost:+.4}")]);
-    }
-    let more = match costs.len().saturating_sub(shown) {
-        0 => String::new(),
-        more => format!("\n … and {more} more in circuit.json"),
-    };
-    format!(
-        "{} on {}, {} pairs not used for scoring\n\n{numbers}\n\n{edges}{more}",
-        provenance.task.name, provenance.model.id, report.pairs
-    )
 }

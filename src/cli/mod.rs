@@ -21,6 +21,8 @@ mod dosed;
 #[cfg(feature = "torch")]
 mod evaluate;
 #[cfg(feature = "torch")]
+mod evidence;
+#[cfg(feature = "torch")]
 mod features;
 #[cfg(feature = "torch")]
 mod hub;

@@ -87,6 +87,20 @@ pub enum Goal {
     Threshold(f64),
 }
 
+impl Goal {
+    /// The same selection from other scores, with dead ends, without runs of the model: as many as were `ranked`, or those that
+    /// reach the threshold.
+    ///
+    /// # Errors
+    /// [`SelectError`] for none or more than there are.
+    pub fn again(self, parts: &Parts, ranking: Ranking, ranked: usize) -> Result<EdgeMask, SelectError> {
+        match self {
+            Goal::Threshold(threshold) => Ok(parts.threshold(ranking, threshold as f32)),
+            Goal::Size(_) | Goal::Sparsity(_) | Goal::Faithfulness(_) => parts.take(ranking, ranked),
+        }
+    }
+}
+
 /// Why no circuit could be selected.
 #[derive(Debug, thiserror::Error)]
 pub enum DiscoverError {

@@ -99,7 +99,7 @@ pub fn evidence(evidence: &Evidence, circuit: &EdgeMask, progress: &mut dyn FnMu
         random_of_degree: None,
         tests: tests(&compared, seed),
         stability: None,
-        held_out: Vec::new(),
+        held_out: None,
     }
 }
 
