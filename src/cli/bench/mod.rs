@@ -2,6 +2,7 @@
 
 mod curve;
 mod curve_text;
+mod truth;
 
 use super::Ended;
 use clap::Subcommand;
@@ -10,10 +11,13 @@ use clap::Subcommand;
 pub enum BenchCommand {
     /// How faithful the circuits of methods are at ten sizes: the curves of the MIB benchmark, CPR and CMD
     Curve(Box<curve::Curve>),
+    /// How well methods find the circuits of compiled models, which are known
+    Truth(truth::Truth),
 }
 
 pub fn run(command: &BenchCommand, as_json: bool) -> anyhow::Result<Ended> {
     match command {
         BenchCommand::Curve(command) => curve::run(command, as_json),
+        BenchCommand::Truth(command) => truth::run(command, as_json),
     }
 }
