@@ -12,7 +12,7 @@ use penjing::graph::Level;
 use penjing::measure::Constants;
 use penjing::metric::MetricKind;
 use penjing::score::{self, Method, Problem, Settings};
-use penjing::truth::marks::{Marks, marks};
+use penjing::truth::marks::{Marks, marks, missed};
 use penjing::truth::{Choice, Known, NAMES, known};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -89,6 +89,8 @@ struct Row {
     ablation: Ablation,
     method: &'static str,
     marks: Marks,
+    /// The names of true edges that are not among the strongest.
+    missed: Vec<String>,
 }
 
 pub fn run(command: &Truth, as_json: bool) -> anyhow::Result<Ended> {
@@ -248,6 +250,7 @@ impl Truth {
                     ablation: *ablation,
                     method: method.name(),
                     marks: marks(&known, &scores),
+                    missed: missed(&known, &scores).into_iter().map(|edge| graph.name(edge)).collect(),
                 });
                 finished();
             }
@@ -280,6 +283,7 @@ impl Truth {
                     "auroc": row.marks.auroc,
                     "average_precision": row.marks.average_precision,
                     "precision": row.marks.precision,
+                    "missed": row.missed,
                 })
             })
             .collect();
@@ -324,13 +328,7 @@ fn medians(rows: &[Row]) -> Vec<Vec<String>> {
     let mut summary = Vec::new();
     for (group, methods) in groups(rows) {
         for (method, of_models) in methods {
-            let median_of =
-                |number: fn(&Marks) -> f64| median(of_models.iter().map(|row| number(&row.marks)).collect());
-            let marks = Marks {
-                auroc: median_of(|marks| marks.auroc),
-                average_precision: median_of(|marks| marks.average_precision),
-                precision: median_of(|marks| marks.precision),
-            };
+            let marks = median_marks(&of_models);
             let names = [in_words(group.0), Ablation::ALL[group.1].to_string(), method.to_owned()];
             summary.push(names.into_iter().chain(numbers(marks)).collect());
         }
@@ -358,6 +356,16 @@ fn groups(rows: &[Row]) -> Groups<'_> {
     kinds.into_iter().map(of_kind).collect()
 }
 
+/// The median of each number.
+fn median_marks(rows: &[&Row]) -> Marks {
+    let of = |number: fn(&Marks) -> f64| median(rows.iter().map(|row| number(&row.marks)).collect());
+    Marks {
+        auroc: of(|marks| marks.auroc),
+        average_precision: of(|marks| marks.average_precision),
+        precision: of(|marks| marks.precision),
+    }
+}
+
 /// The middle number, or the mean of the middle two; 0 of none.
 fn median(mut numbers: Vec<f64>) -> f64 {
     numbers.sort_by(f64::total_cmp);
@@ -378,13 +386,8 @@ fn markdown(subjects: &[Subject], rows: &[Row]) -> String {
         text += &format!("| method | {} |\n", header.collect::<Vec<_>>().join(" | "));
         text += &format!("|---|{}\n", "---|".repeat(names.len() + 3));
         for (method, of_models) in methods {
-            let median_of =
-                |number: fn(&Marks) -> f64| median(of_models.iter().map(|row| number(&row.marks)).collect());
-            let medians = [
-                median_of(|marks| marks.auroc),
-                median_of(|marks| marks.average_precision),
-                median_of(|marks| marks.precision),
-            ];
+            let medians = median_marks(&of_models);
+            let medians = [medians.auroc, medians.average_precision, medians.precision];
             let cells = of_models.iter().map(|row| row.marks.auroc).chain(medians);
             let cells: Vec<String> = cells.map(|number| format!("{number:.3}")).collect();
             text += &format!("| `{method}` | {} |\n", cells.join(" | "));
