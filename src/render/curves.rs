@@ -79,14 +79,13 @@ pub fn panels(shares: &[f64], panels: &[Panel], caption: &Caption, style: &Style
     }
 }
 
-/// The ends of the vertical axis: those of all curves, intervals apart, with 0 and 1 between them. Where a curve goes below 0,
-/// the axis lies well below the line at 0.
+/// The ends of the vertical axis: those of all curves, intervals apart, with 1 between them and room below the line at 0.
 fn range(panels: &[Panel]) -> [f64; 2] {
     let all = panels.iter().flat_map(|panel| panel.signed.iter().chain(&panel.absolute)).copied();
     let finite = all.filter(|value| value.is_finite());
     let (low, high) = finite.fold((0.0, 1.0), |(low, high): (f64, f64), value| (low.min(value), high.max(value)));
     let room = high - low;
-    [if low < 0.0 { low.min(-0.08 * room) } else { low }, high + 0.04 * room]
+    [low.min(-0.1 * room), high + 0.04 * room]
 }
 
 /// Round values between the ends, with 0 and 1 among them.
@@ -118,12 +117,12 @@ fn one<'a>(
     let words = panel.name.clone();
     chart.shapes.push(Shape::Text { at: title, anchor: Anchor::Start, size, bold: true, colour: theme.ink, words });
     chart.text(Point { x: right, ..title }, Anchor::End, theme.faint_ink, panel.numbers.clone());
-    for (value, name) in [(1.0, "model"), (0.0, "all ablated")] {
+    for (value, name, down) in [(1.0, "model", -3.0), (0.0, "all ablated", 6.5)] {
         let ends = [left, right].map(|x| Point { x, y: chart.y(value) });
         chart.line(ends.to_vec(), theme.faint_ink, 0.8, None);
         if explained {
-            // Where circuits are small, curves lie low.
-            let at = Point { x: left + 2.0, y: ends[0].y - 3.0 };
+            // Where circuits are small, curves lie between the two lines.
+            let at = Point { x: left + 2.0, y: ends[0].y + down };
             chart.text(at, Anchor::Start, theme.faint_ink, name.into());
         }
     }
