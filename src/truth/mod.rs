@@ -16,6 +16,7 @@ mod ioi;
 pub mod marks;
 pub mod program;
 mod proportion;
+pub mod rates;
 mod reverse;
 
 use crate::dataset::TokenPair;

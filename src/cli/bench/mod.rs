@@ -2,6 +2,7 @@
 
 mod curve;
 mod curve_text;
+mod tests;
 mod truth;
 
 use super::Ended;
@@ -11,6 +12,8 @@ use clap::Subcommand;
 pub enum BenchCommand {
     /// How faithful the circuits of methods are at ten sizes: the curves of the MIB benchmark, CPR and CMD
     Curve(Box<curve::Curve>),
+    /// How often the tests of a circuit are right, on compiled models
+    Tests(tests::Tests),
     /// How well methods find the circuits of compiled models, which are known
     Truth(truth::Truth),
 }
@@ -18,6 +21,7 @@ pub enum BenchCommand {
 pub fn run(command: &BenchCommand, as_json: bool) -> anyhow::Result<Ended> {
     match command {
         BenchCommand::Curve(command) => curve::run(command, as_json),
+        BenchCommand::Tests(command) => tests::run(command, as_json),
         BenchCommand::Truth(command) => truth::run(command, as_json),
     }
 }

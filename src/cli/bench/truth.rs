@@ -47,14 +47,14 @@ pub struct Truth {
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq)]
-enum Norm {
+pub enum Norm {
     Without,
     With,
     Both,
 }
 
 impl Norm {
-    fn choices(self) -> &'static [bool] {
+    pub fn choices(self) -> &'static [bool] {
         match self {
             Norm::Without => &[false],
             Norm::With => &[true],
