@@ -246,9 +246,11 @@ fn the_command_writes_curves_a_figure_and_submissions() {
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
-    let before = std::fs::read(folder.path().join("out/curve.svg")).unwrap();
+    let written =
+        || ["curve.json", "curve.svg"].map(|name| std::fs::read(folder.path().join("out").join(name)).unwrap());
+    let before = written();
     let said = text(&arguments);
-    assert_eq!(before, std::fs::read(folder.path().join("out/curve.svg")).unwrap());
+    assert_eq!(before, written());
     assert!(said.contains(&format!("{:.3}", number(&methods[0]["cpr"]))), "{said}");
     let warned = methods.iter().any(|method| number(&method["cpr"]) > 1.0);
     assert_eq!(said.contains("is above 1"), warned, "{said}");

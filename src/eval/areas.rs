@@ -85,7 +85,7 @@ impl Runs<'_> {
     }
 
     /// 95 % intervals over pairs by the percentile bootstrap: one resample of the pairs gives one curve, and that one value of
-    /// each area. As many draws for every curve of as many pairs and the same seed, so that curves are resampled alike.
+    /// each area. The draws follow from the seed and the number of pairs, so all curves see the same resamples.
     pub fn intervals(&self, seed: u64) -> Intervals {
         let pairs = self.model.len();
         let mut random = ChaCha8Rng::seed_from_u64(seed);

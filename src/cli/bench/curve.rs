@@ -21,7 +21,7 @@ use penjing::graph::Level;
 use penjing::graph::scores::Scores;
 use penjing::render::style::{Style, StyleError};
 use penjing::render::theme::Theme;
-use penjing::score::{self, Method, Problem, Settings};
+use penjing::score::{self, Method, Problem, Settings, cost};
 use penjing::task::Split;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -72,6 +72,9 @@ pub fn run(command: &Curve, as_json: bool) -> anyhow::Result<Ended> {
     let methods = command.methods(&work)?;
     let out = command.out.clone().unwrap_or_else(|| subject.default_out(&work.task.name, &work.loaded.id));
     make_folder(&out)?;
+    if let Some(folder) = &command.mib {
+        make_folder(folder)?;
+    }
     let corruption = subject.corruption.as_deref();
     let scoring_pairs = work.pairs(Split::Train, subject.pairs, subject.seed, corruption)?;
     let fresh_pairs = work.pairs(Split::Test, command.evidence_pairs, subject.seed, corruption)?;
@@ -96,7 +99,7 @@ pub fn run(command: &Curve, as_json: bool) -> anyhow::Result<Ended> {
     let total = (methods.len() * 4 * SHARES.len()) as f64;
     let mut done = 0.0;
     let mut found = Vec::new();
-    for (method, (scores, seconds)) in methods.iter().zip(&scored) {
+    for (method, (scores, _)) in methods.iter().zip(&scored) {
         let mut measure = |rank, selection| -> anyhow::Result<Measured> {
             let points = runner.curve(scores, rank, selection, &mut || {
                 done += 1.0;
@@ -109,7 +112,7 @@ pub fn run(command: &Curve, as_json: bool) -> anyhow::Result<Ended> {
             Ok(Bundle { selection, areas: Areas::of(&signed, &absolute), signed, absolute })
         };
         let bundles = [bundle(Selection::TopN)?, bundle(Selection::Greedy)?];
-        found.push(Found { method, seconds: *seconds, bundles });
+        found.push(Found { method, bundles });
     }
     drop(progress);
     note_if_halved(&bench);
@@ -183,6 +186,11 @@ impl Curve {
 /// The scores of each method and the seconds that they took.
 fn scored(problem: &Problem, methods: &[Method]) -> anyhow::Result<Vec<(Scores, f64)>> {
     let score = |method: &Method| {
+        let division = problem.division(method).map_err(penjing::Error::from)?;
+        let estimate = cost::seconds(problem, method, &division);
+        if estimate >= 2.0 {
+            note(&format!("scoring by {} takes about {estimate:.0} s", method.name()));
+        }
         let progress = Progress::bar(&format!("scoring by {}", method.name()));
         let start = Instant::now();
         let scores = score::score(problem, method, &mut |said| match said {

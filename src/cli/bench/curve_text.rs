@@ -26,8 +26,6 @@ pub struct Bundle {
 /// What was measured of a method: with the best of all edges, and greedily.
 pub struct Found<'a> {
     pub method: &'a Method,
-    /// What scoring took.
-    pub seconds: f64,
     pub bundles: [Bundle; 2],
 }
 
@@ -99,7 +97,6 @@ pub fn document(work: &Work, subject: &Subject, found: &[Found], empty: &Outcome
     };
     let method = |one: &Found| {
         let mut value = method_record(one.method);
-        value["seconds"] = json!(one.seconds);
         value["selection"] = json!(one.main().selection.name());
         value["cpr"] = json!(one.main().areas.cpr);
         value["cmd"] = json!(one.main().areas.cmd);
