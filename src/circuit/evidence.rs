@@ -25,7 +25,7 @@ pub enum Hypothesis {
     Minimality,
     /// The circuit is closer to the model than most random circuits of its size.
     Sufficiency,
-    /// The model without the circuit is worse than without most random circuits of its size.
+    /// The model without the circuit is worse than without most random circuits of its size that share no part with it.
     PartialNecessity,
 }
 

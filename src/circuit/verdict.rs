@@ -73,7 +73,7 @@ pub fn verdict(report: &Report, level: Level, asked: Option<f64>) -> Vec<Finding
             format!("closer to the model than {} of {} random circuits{degree}{}", test.count, test.of, p_value(test))
         }),
         of_test(report, "is needed", Hypothesis::PartialNecessity, |test| {
-            format!("missed more than {} of {} random circuits{}", test.count, test.of, p_value(test))
+            format!("missed more than {} of {} random circuits of other {parts}{}", test.count, test.of, p_value(test))
         }),
         stable(report),
         general(report, asked.unwrap_or(ASKED)),

@@ -1,11 +1,14 @@
 //! Five tests of what a circuit is said to be, from runs that are done.
 //!
 //! - equivalence: a sign test of whether circuit and model beat each other equally often, give or take [`TOLERANCE`];
-//! - independence: HSIC between the metric of the model and that of the model without the circuit, over pairs;
+//! - independence: HSIC between the metric of the model and what is left without the circuit, over pairs: the metric of the model
+//!   without it less that of the ablated model. (The paper takes the metric of the model without it; on corrupt prompts that
+//!   differ with the pair, the ablated model's own metric then depends on the pair, and even nothing left would count as
+//!   dependence.);
 //! - minimality: of each part, how many of the needless parts added to the circuit matter less than it; a part that does not
 //!   beat [`BEATEN`] of them is needless. The parts' p-values are adjusted for their number;
 //! - sufficiency: how many random circuits of the same size are further from the model;
-//! - partial necessity: how many random circuits of the same size are missed less.
+//! - partial necessity: how many random circuits of the same size that share no part with this one are missed less.
 //!
 //! Paper: Shi et al., "Hypothesis Testing the Circuit Hypothesis in LLMs", arXiv:2410.13032. Where the paper's null hypothesis
 //! is that the circuit has the property (the first three), no rejection proves it: with few pairs nothing is ever rejected.
@@ -28,9 +31,17 @@ pub struct Compared<'a> {
     pub removals: &'a [f64],
     /// How much it changes with a needless part more.
     pub needless: &'a [f64],
-    /// How far random circuits are from the model, and the model without them.
+    /// How far random circuits are from the model.
     pub random: &'a [f64],
+    /// How far the model is from itself without random circuits that share no part with this one.
     pub without_random: &'a [f64],
+}
+
+impl Compared<'_> {
+    /// Differences of a pair's metric up to this are none.
+    fn tie(&self) -> f64 {
+        TIE * (self.model.mean_metric() - self.ablated.mean_metric()).abs()
+    }
 }
 
 /// Differences below this share of the effect of ablating everything count as none.
@@ -75,7 +86,7 @@ pub fn tests(compared: &Compared, seed: u64) -> Vec<Test> {
 
 fn equivalence(compared: &Compared) -> Option<Test> {
     let of = compared.model.metric.len();
-    let tie = TIE * (compared.model.mean_metric() - compared.ablated.mean_metric()).abs();
+    let tie = compared.tie();
     let differences =
         || compared.circuit.metric.iter().zip(&compared.model.metric).map(|(circuit, model)| circuit - model);
     let wins = differences().filter(|&difference| difference > tie).count();
@@ -93,7 +104,10 @@ fn equivalence(compared: &Compared) -> Option<Test> {
 }
 
 fn independence(compared: &Compared, seed: u64) -> Test {
-    let found = dependence(&compared.model.metric, &compared.complement.metric, seed);
+    let tie = compared.tie();
+    let left = compared.complement.metric.iter().zip(&compared.ablated.metric).map(|(left, nothing)| left - nothing);
+    let left: Vec<f64> = left.map(|left| if left.abs() <= tie { 0.0 } else { left }).collect();
+    let found = dependence(&compared.model.metric, &left, seed);
     Test { hypothesis: Hypothesis::Independence, count: found.reached, of: PERMUTATIONS, p: found.p(), p_adjusted: 1.0 }
 }
 
@@ -144,7 +158,7 @@ mod tests {
         assert_eq!(found(&good, Hypothesis::Equivalence).count, pairs / 2);
 
         let worse = outcome((0..pairs).map(|pair| value(pair) - 2.0));
-        // Part of what the model does is left without the circuit, and a part of it is needless.
+        // Nearly all that the model does is left without the circuit, and a part of it is needless.
         let left = outcome((0..pairs).map(|pair| value(pair) - 0.05));
         let bad = compared(&worse, &left, &[0.5, 0.001], &[0.01; 50]);
         assert!(bad.iter().all(|test| !test.holds()), "{bad:?}");
