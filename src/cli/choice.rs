@@ -18,14 +18,14 @@ pub struct Choice {
     /// How edges are ranked
     #[arg(long, value_enum, default_value = "absolute")]
     rank: RankArgument,
-    /// What a node costs with --rank net-value, in edges
-    #[arg(long, value_name = "K", default_value_t = NODE_PRICE)]
-    node_price: f64,
+    /// What a node costs with --rank net-value, in edges (default: 2)
+    #[arg(long, value_name = "K", allow_negative_numbers = true)]
+    node_price: Option<f64>,
     /// Take only edges whose score has one sign when the pairs are drawn anew: its 95 % interval does not reach 0
     #[arg(long)]
     pub consistent: bool,
     /// Fill this share of a circuit, from 0 to 1, with the edges that help most and the rest with those that harm most
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     positive_share: Option<f64>,
 }
 
@@ -52,7 +52,7 @@ impl Choice {
             (RankArgument::Absolute, _) => Ranking::Absolute,
             (RankArgument::Signed, _) => Ranking::Signed,
             (RankArgument::Greedy, _) => Ranking::Greedy,
-            (RankArgument::NetValue, _) => Ranking::NetValue { node_price: self.node_price },
+            (RankArgument::NetValue, _) => Ranking::NetValue { node_price: self.node_price.unwrap_or(NODE_PRICE) },
         }
     }
 
@@ -76,15 +76,15 @@ impl Choice {
                 return usage(format!("{option} chooses among edges"), "leave --level out");
             }
         }
-        if !(self.node_price >= 0.0 && self.node_price.is_finite()) {
-            let message = format!("--node-price {} is no number of edges", self.node_price);
-            return usage(message, "0 makes nodes free; leave it out for what does best on the toy models");
-        }
-        if self.node_price != NODE_PRICE && self.rank != RankArgument::NetValue {
-            return usage(
-                "--node-price is paid with --rank net-value alone".into(),
-                "add --rank net-value, or leave it out",
-            );
+        if let Some(price) = self.node_price {
+            if !(price >= 0.0 && price.is_finite()) {
+                let message = format!("--node-price {price} is no number of edges");
+                return usage(message, "0 makes nodes free; 2 does best on the toy models");
+            }
+            if self.rank != RankArgument::NetValue {
+                let hint = "add --rank net-value, or leave it out";
+                return usage("--node-price is paid with --rank net-value alone".into(), hint);
+            }
         }
         if threshold && self.rank == RankArgument::NetValue {
             let message = "--rank net-value takes no --threshold: edges stay or go together".to_owned();
