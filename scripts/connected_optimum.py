@@ -4,7 +4,7 @@
     python scripts/connected_optimum.py FOLDER/*-toy-4l.json
 
 The optimum is that of an integer program: at most n edges, an edge needs both its nodes, a node needs an incoming and an
-outgoing edge (BlackboxNLP 2025, arXiv:2511.18409). It is solved to proven optimality by HiGHS, through scipy.
+outgoing edge (Nikankin et al., arXiv:2510.25786). It is solved to proven optimality by HiGHS, through scipy.
 """
 
 import json

@@ -5,9 +5,9 @@
 //! - [`of_share`]: of n edges a share are the most helpful ones and the others the most harmful ones (the positive-negative
 //!   ratio), where a ranking by size lets the scores say how many there are of each.
 //!
-//! Paper: the shared task of BlackboxNLP 2025 (arXiv:2511.18409), with normal intervals over 20 resamples; here they are
-//! percentiles over 200, widened for few pairs. Cost: 2 · resamples · pairs · edges operations and a sort of the resamples for
-//! each edge; no pass of the model. A ranking by sign that is to be large (`CPR`) is better off without harmful edges.
+//! Paper: Nikankin et al., arXiv:2510.25786, with normal intervals over some 20 resamples; here they are percentiles over 200,
+//! widened for few pairs. Cost: 2 · resamples · pairs · edges operations and a sort of the resamples for each edge; no pass of
+//! the model. A share of harmful edges is not for circuits whose metric is to be large, only for faithful ones.
 
 use super::EdgeMask;
 use super::select::{Rank, SelectError, check_size};

@@ -8,7 +8,7 @@
 //! where an edge needs both its nodes, and a node needs its best incoming and its best outgoing edge. As the graph has no
 //! cycles, every edge then lies on a path from `input` to `logits`. All constraints say "this needs that", which makes the
 //! circuit a closure of largest weight, and one minimum cut finds it (Picard, Management Science 22, 1976). That a node needs
-//! *some* incoming and *some* outgoing edge (Mondorf et al., BlackboxNLP 2025) is no such constraint, and takes an integer
+//! *some* incoming and *some* outgoing edge (Nikankin et al., arXiv:2510.25786) is no such constraint, and takes an integer
 //! program: its optimum is at least as large.
 //!
 //! As λ falls every weight grows, so the nodes of the smallest optimum only get more (Gallo, Grigoriadis and Tarjan, SIAM
