@@ -1,6 +1,6 @@
 //! Random circuits: how faithful a circuit is by chance, or by the shape of its graph alone.
 //!
-//! - [`random_circuit`], [`random_nodes`]: of a given size.
+//! - [`random_circuit`], [`random_nodes`]: of a given size; [`random_elsewhere`]: of parts that a circuit does not have.
 //! - [`random_of_degree`]: of the degrees of a given circuit. Two edges u₁→v₁ and u₂→v₂ become u₁→v₂ and u₂→v₁ where the model
 //!   has both and the circuit neither, so every source writes to as many slots as before and every slot reads as many sources.
 //!   Ten tries an edge let the chain forget where it started (Milo et al., arXiv:cond-mat/0312028); refused tries count, so that
@@ -10,10 +10,11 @@
 //! every edge can influence the output: a harder baseline than edges drawn from the whole graph, most of which hang loose.
 
 use crate::circuit::EdgeMask;
-use crate::circuit::nodes::of_nodes;
+use crate::circuit::nodes::{nodes, of_nodes};
 use crate::circuit::select::{SelectError, greedy};
 use crate::graph::scores::Scores;
-use crate::graph::{Edge, Graph, Source};
+use crate::graph::{Edge, Graph, Level, Source};
+use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -34,12 +35,37 @@ pub fn random_nodes(graph: &Graph, count: usize, seed: u64) -> EdgeMask {
 /// # Errors
 /// [`SelectError`] when the graph has fewer edges.
 pub fn random_circuit(graph: &Graph, edges: usize, seed: u64) -> Result<EdgeMask, SelectError> {
+    greedy(graph, &random_scores(graph, seed), edges)
+}
+
+/// As many random parts as a circuit has, all outside of it; fewer where there are not so many. Edges are connected to the
+/// logits.
+pub fn random_elsewhere(graph: &Graph, level: Level, circuit: &EdgeMask, seed: u64) -> EdgeMask {
+    if level != Level::Edge {
+        let inside = nodes(circuit);
+        let mut others = nodes(&random_nodes(graph, graph.sources() - 1, seed));
+        others.retain(|node| !inside.contains(node));
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let (chosen, _) = others.partial_shuffle(&mut random, inside.len());
+        return of_nodes(graph, chosen);
+    }
+    let mut scores = random_scores(graph, seed);
+    // What is no number is taken when nothing else is left.
+    for edge in circuit.edges(graph) {
+        scores.set(edge, f32::NAN);
+    }
+    let count = circuit.count().min(graph.edge_count() - circuit.count());
+    greedy(graph, &scores, count).map_or_else(|_| EdgeMask::empty(graph), |found| found.difference(circuit))
+}
+
+/// Between 0 and 1, for every edge.
+fn random_scores(graph: &Graph, seed: u64) -> Scores {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut scores = Scores::zeros(graph);
     for edge in graph.edges() {
-        scores.values[[edge.source.0, edge.destination.0]] = (random.next_u32() >> 8) as f32 / (1 << 24) as f32;
+        scores.set(*edge, (random.next_u32() >> 8) as f32 / (1 << 24) as f32);
     }
-    greedy(graph, &scores, edges)
+    scores
 }
 
 /// A random circuit in which every source has the out-degree and every slot the in-degree that it has in `mask`: that circuit itself where
@@ -95,6 +121,22 @@ mod tests {
         // The switch needs a1.h0->m0, which runs backwards.
         check(&["input->m0", "a1.h0->logits"]);
         assert_eq!(random_of_degree(&graph, &EdgeMask::full(&graph), 5), EdgeMask::full(&graph));
+    }
+
+    #[test]
+    fn elsewhere_is_not_in_the_circuit() {
+        let graph = Graph::new(Dimensions::new(3, 2));
+        for seed in 0..20 {
+            let circuit = random_circuit(&graph, 12, seed).unwrap();
+            let other = random_elsewhere(&graph, Level::Edge, &circuit, seed);
+            assert_eq!((other.count(), other.intersection(&circuit).count()), (12, 0));
+            let circuit = random_nodes(&graph, 3, seed);
+            let other = random_elsewhere(&graph, Level::Node, &circuit, seed);
+            assert_eq!((nodes(&other).len(), other.0.row(0) == circuit.0.row(0)), (3, true));
+            assert!(nodes(&other).iter().all(|node| !nodes(&circuit).contains(node)));
+        }
+        let all = EdgeMask::full(&graph);
+        assert_eq!(random_elsewhere(&graph, Level::Edge, &all, 0).count(), 0);
     }
 
     /// Three sources and three slots can be paired in six ways, and the chain ends in each as often.

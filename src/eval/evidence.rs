@@ -1,6 +1,6 @@
 //! The evidence for a circuit: faithful, complete, minimal, better than chance, on pairs that did not choose it.
 
-use super::baseline::{random_circuit, random_nodes};
+use super::baseline::{random_circuit, random_elsewhere, random_nodes, random_of_degree};
 use super::bench::{Bench, Outcome, mean};
 use super::bootstrap::{faithfulness, faithfulness_interval};
 use super::hypotheses::{Compared, distance, tests};
@@ -43,7 +43,11 @@ pub fn evidence(evidence: &Evidence, circuit: &EdgeMask, progress: &mut dyn FnMu
             }
         })
         .collect();
-    let steps = (edges.len() + inside.len() + needless.len() + 2 * random.len()).max(1) as f64;
+    let of_degree = match level {
+        Level::Edge => random.len(),
+        Level::Node | Level::Neuron => 0, // an edge of a circuit of nodes is not chosen by itself
+    };
+    let steps = (edges.len() + inside.len() + needless.len() + 2 * random.len() + of_degree).max(1) as f64;
     let mut done = 0;
     let mut run = |mask: &EdgeMask| {
         progress(f64::from(done) / steps);
@@ -65,8 +69,14 @@ pub fn evidence(evidence: &Evidence, circuit: &EdgeMask, progress: &mut dyn FnMu
         .collect();
     let needless: Vec<f64> = needless.iter().map(|mask| distance(&run(mask), &whole)).collect();
     let of_random: Vec<Outcome> = random.iter().map(&mut run).collect();
-    let without_random: Vec<f64> =
-        random.iter().map(|mask| distance(&run(&nodes::complement(level, graph, mask)), model)).collect();
+    let seeds = |count: usize| (0..count as u64).map(|index| seed.wrapping_add(1 + index));
+    let without_random: Vec<f64> = seeds(random.len())
+        .map(|seed| random_elsewhere(graph, level, circuit, seed))
+        .filter(|elsewhere| elsewhere.count() > 0)
+        .map(|elsewhere| distance(&run(&nodes::complement(level, graph, &elsewhere)), model))
+        .collect();
+    let of_degree: Vec<f64> =
+        seeds(of_degree).map(|seed| normalised(&run(&random_of_degree(graph, circuit, seed)))).collect();
     let distances: Vec<f64> = of_random.iter().map(|outcome| distance(outcome, model)).collect();
     let compared = Compared {
         model,
@@ -96,7 +106,7 @@ pub fn evidence(evidence: &Evidence, circuit: &EdgeMask, progress: &mut dyn FnMu
         minimality,
         minimality_of_nodes,
         random: baseline(circuit, of_random.iter().map(normalised).collect()),
-        random_of_degree: None,
+        random_of_degree: baseline(circuit, of_degree),
         tests: tests(&compared, seed),
         stability: None,
         held_out: None,

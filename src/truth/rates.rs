@@ -11,9 +11,12 @@ use crate::circuit::evidence::Hypothesis;
 use crate::circuit::prune::prune;
 use crate::eval::needless::with_one_more;
 use crate::eval::{Bench, Evidence, evidence};
-use crate::graph::{Graph, Level};
+use crate::graph::{Destination, Graph, Level, Source};
 use crate::measure::memory::MemoryError;
 use crate::score::Problem;
+use rand::SeedableRng;
+use rand::seq::IndexedRandom;
+use rand_chacha::ChaCha8Rng;
 
 /// A circuit of which it is known what is wrong with it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,7 +24,7 @@ pub enum Variant {
     True,
     /// Without one of its edges, each in turn.
     WithoutAnEdge,
-    /// Without a head or MLP where other ways are left, each in turn.
+    /// Without one of several ways from the input to the logits, where there are several.
     WithoutAWay,
     /// With an edge between its nodes that does nothing for the task.
     WithAnEdgeMore,
@@ -51,24 +54,27 @@ impl Variant {
                 without.remove(*edges.get(repetition % edges.len().max(1))?);
                 Some(without)
             }
-            Variant::WithoutAWay => {
-                let ways = without_a_way(graph, truth);
-                ways.get(repetition % ways.len().max(1)).cloned()
-            }
+            Variant::WithoutAWay => without_a_way(graph, truth, repetition as u64),
             Variant::WithAnEdgeMore => with_one_more(graph, Level::Edge, truth, 1, repetition as u64).pop(),
         }
     }
 }
 
-/// What is left of a circuit without each of its heads and MLPs, where something is.
-fn without_a_way(graph: &Graph, circuit: &EdgeMask) -> Vec<EdgeMask> {
-    let without = |row: usize| {
-        let mut left = circuit.clone();
-        left.0.row_mut(row).fill(false);
-        prune(graph, &left)
-    };
-    let writes = |row: &usize| circuit.0.row(*row).iter().any(|&kept| kept);
-    (1..graph.sources()).filter(writes).map(without).filter(|left| left.count() > 0).collect()
+/// What is left of a circuit without one of the ways that lead through it, if another one is. A way takes one source for
+/// every slot, from the logits down; which one, the seed says.
+fn without_a_way(graph: &Graph, circuit: &EdgeMask, seed: u64) -> Option<EdgeMask> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut left = circuit.clone();
+    let mut slots = vec![graph.destinations() - 1]; // the logits
+    while let Some(slot) = slots.pop() {
+        let column = circuit.0.column(slot);
+        let sources: Vec<usize> = (1..graph.sources()).filter(|&source| column[source]).collect();
+        let Some(&source) = sources.choose(&mut random) else { continue };
+        left.0.row_mut(source).fill(false);
+        let reads = |&slot: &usize| graph.readers(graph.slot(Destination(slot))) == [graph.node(Source(source))];
+        slots.extend((0..graph.destinations()).filter(reads));
+    }
+    Some(prune(graph, &left)).filter(|left| left.count() > 0)
 }
 
 /// How the rates are measured.

@@ -30,7 +30,7 @@ pub struct Tests {
     #[arg(long, default_value_t = 50, value_name = "N")]
     pairs: usize,
     /// Random circuits, and circuits with a part more, each time
-    #[arg(long, default_value_t = 50, value_name = "N")]
+    #[arg(long, default_value_t = 100, value_name = "N")]
     random_circuits: usize,
     /// Seed of the pairs, of the circuits, and of the distractors' weights
     #[arg(long, default_value_t = 0)]
