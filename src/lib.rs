@@ -21,7 +21,8 @@
 //! 9. [`render`] draws figures for papers and files for other tools; [`report`] makes the page to explore.
 //! 10. [`compare`] tells what circuits have in common.
 //!
-//! [`parity`] holds all of it against numbers that other implementations wrote down.
+//! [`parity`] holds all of it against numbers that other implementations wrote down, and [`truth`] has models whose circuit is
+//! known.
 //!
 //! `score`, `eval`, [`roles`], [`discover`], [`dictionary`] and the tensor side of `model` and `intervene` need libtorch and sit behind the default
 //! feature `torch`; everything else builds without it.

@@ -16,7 +16,7 @@ use ndarray::{Array2, s};
 use tch::{Device, Kind, Tensor};
 
 /// C: what positions write to keep the norm nearly constant.
-const CONSTANT: f32 = 20.0;
+const CONSTANT: f32 = 50.0;
 
 /// Where things stand in the residual stream.
 struct Layout {

@@ -46,6 +46,9 @@ pub struct Truth {
     out: Option<PathBuf>,
 }
 
+/// More than this say nothing that fewer do not.
+const MOST_PAIRS: usize = 100_000;
+
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq)]
 pub enum Norm {
     Without,
@@ -94,9 +97,9 @@ struct Row {
 }
 
 pub fn run(command: &Truth, as_json: bool) -> anyhow::Result<Ended> {
-    if command.pairs == 0 {
-        let message = "--pairs 0 leaves nothing to work on".to_owned();
-        return Err(Usage { message, hint: "take 64 or more".into() }.into());
+    if !(1..=MOST_PAIRS).contains(&command.pairs) {
+        let message = format!("--pairs {} is not a number from 1 to {MOST_PAIRS}", command.pairs);
+        return Err(Usage { message, hint: "take 64, or some hundreds".into() }.into());
     }
     let methods = command.methods()?;
     let subjects = command.subjects()?;
