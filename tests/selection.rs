@@ -178,7 +178,7 @@ fn net_value_comes_nearest_to_the_best_connected_circuit() {
                 let found = small.bits(&prune(&graph, &mask));
                 assert!(small.is_connected(found) && small.total(found) <= best, "seed {seed}, {}", names[index]);
                 if index >= 3 {
-                    assert!(mask.count() <= size && small.is_closure(found), "seed {seed}");
+                    assert!(mask.count() <= size, "seed {seed}");
                     assert_eq!(mask.count(), found.count_ones() as usize, "seed {seed} has dead ends");
                 }
                 kept[index] += small.total(found) / best;
@@ -210,38 +210,18 @@ fn scored() -> impl Strategy<Value = (Graph, Scores, Rank, f64)> {
     })
 }
 
-fn nodes(graph: &Graph, mask: &EdgeMask) -> Vec<Node> {
-    mask.nodes(graph)
-}
-
-/// How many edges of the graph lie between nodes.
-fn room(graph: &Graph, nodes: &[Node]) -> usize {
-    let inside = |node: &Node| nodes.contains(node) || matches!(node, Node::Input | Node::Logits);
-    let between = |edge: &&Edge| {
-        inside(&graph.node(edge.source)) && graph.readers(graph.slot(edge.destination)).iter().all(|node| inside(node))
-    };
-    graph.edges().iter().filter(between).count()
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn circuits_have_no_dead_ends_the_size_asked_for_and_nested_nodes((graph, scores, rank, price) in scored()) {
-        let mut smaller: Option<EdgeMask> = None;
+    fn circuits_have_no_dead_ends_and_the_size_asked_for((graph, scores, rank, price) in scored()) {
         let all = graph.edge_count();
-        for n in [1, 2, all / 20, all / 8, all / 3, all - 1, all].into_iter().filter(|&n| n > 0) {
+        for n in [1, 2, 3, all / 20, all / 8, all / 3, all - 1, all].into_iter().filter(|&n| n > 0 && n <= all) {
             let mask = net_value(&graph, &scores, n, rank, price).unwrap();
+            prop_assert_eq!(mask.count(), n);
             prop_assert_eq!(&prune(&graph, &mask), &mask);
-            let found = nodes(&graph, &mask);
-            prop_assert!(mask.count() == n || mask.count() < n && mask.count() >= room(&graph, &found).min(n));
-            prop_assert_eq!(net_value(&graph, &scores, n, rank, price).unwrap(), mask.clone());
-            if let Some(smaller) = smaller.filter(|smaller| smaller.count() <= mask.count()) {
-                prop_assert!(nodes(&graph, &smaller).iter().all(|node| found.contains(node)));
-            }
-            smaller = Some(mask);
+            prop_assert_eq!(net_value(&graph, &scores, n, rank, price).unwrap(), mask);
         }
-        prop_assert_eq!(smaller.unwrap().count(), all);
     }
 
     #[test]

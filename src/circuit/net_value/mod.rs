@@ -12,8 +12,9 @@
 //! program: its optimum is at least as large.
 //!
 //! As λ falls every weight grows, so the nodes of the smallest optimum only get more (Gallo, Grigoriadis and Tarjan, SIAM
-//! Journal on Computing 18, 1989). For a circuit of n edges λ is bisected; the nodes are those of the largest optimum of at
-//! most n edges, and the edges are those that they need and then the best between them, until there are n.
+//! Journal on Computing 18, 1989). For a circuit of n edges λ is bisected down to the largest optimum of at most n edges. Where
+//! that has fewer, nodes are added one by one ([`growth`]); then the edges are those that the nodes need and the best others
+//! between them, until there are n.
 //!
 //! What a cut sees are the undecided nodes only. A node's needed edges are part of it. The other edges between two nodes u
 //! and v, of net value p together, are worth p·u·v = p·v − p·v·(1 − u), which is p more for v and an arc of capacity p from
@@ -21,12 +22,16 @@
 //!
 //! Values are rounded to multiples of 2⁻³² of the largest (exactly where a score is at least 2⁻⁸ of it), so that cuts are
 //! computed in whole numbers and are exact. Edges whose score is no number are left out. Of heads that share keys or values
-//! the one with the best outgoing edge is taken to be their reader. Cost: a sort of the edges and at most 34 cuts.
+//! the one with the best outgoing edge is taken to be their reader. Cost: a sort of the edges and at most 34 cuts of as
+//! many vertices as there are nodes.
+
+mod growth;
 
 use super::EdgeMask;
 use super::select::{Rank, SelectError, check_size};
 use crate::graph::scores::Scores;
 use crate::graph::{Destination, Edge, Graph, Source};
+use growth::Growth;
 use petgraph::algo::dinics;
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::EdgeRef;
@@ -70,8 +75,8 @@ enum Standing {
     Undecided(usize),
 }
 
-/// The circuit of at most `n` edges that is worth most; a node costs as much as `node_price` edges (0 if that is not a positive
-/// number). It has `n` edges wherever its nodes have as many between them.
+/// The connected circuit of `n` edges that is worth most, or near it between two optima; a node costs as much as `node_price`
+/// edges (0 if that is not a positive number). It has fewer edges only where scores are missing.
 ///
 /// # Errors
 /// [`SelectError`] when the graph cannot give `n` edges.
@@ -84,8 +89,10 @@ pub fn net_value(
 ) -> Result<EdgeMask, SelectError> {
     check_size(graph, n)?;
     let market = Market::new(graph, scores, rank, node_price);
-    let nodes = market.nodes_for(n);
-    Ok(EdgeMask::of(graph, market.needed(&nodes).chain(market.others(&nodes)).take(n).map(|offer| offer.edge)))
+    let (core, price) = market.nodes_for(n);
+    let grown = Growth::new(&market, &core, price).until(n);
+    let (needed, others): (Vec<_>, Vec<_>) = market.between(&grown.inside).partition(|(place, _)| grown.needs(*place));
+    Ok(EdgeMask::of(graph, needed.into_iter().chain(others).take(n).map(|(_, offer)| offer.edge)))
 }
 
 /// The circuit that is worth most where an edge costs `price`, in units of the scores: of several the smallest. May be empty.
@@ -180,24 +187,36 @@ impl Market {
         self.offers.iter().enumerate().filter(|(_, offer)| inside[offer.from] && inside[offer.to])
     }
 
-    /// The offers that nodes need, and the others between them, best first.
+    /// The offers that nodes need, and the others between them, these best first.
     fn needed<'a>(&'a self, inside: &'a [bool]) -> impl Iterator<Item = &'a Offer> {
-        self.between(inside).filter(|(place, _)| self.needed_by(*place).is_some()).map(|(_, offer)| offer)
+        let of = |vertex: usize| [self.best_in[vertex], self.best_out[vertex]].into_iter().flatten();
+        (0..inside.len())
+            .filter(|&vertex| inside[vertex])
+            .flat_map(move |vertex| of(vertex).filter(move |&place| self.needed_by(place) == Some(vertex)))
+            .map(|place| &self.offers[place])
     }
 
     fn others<'a>(&'a self, inside: &'a [bool]) -> impl Iterator<Item = &'a Offer> {
         self.between(inside).filter(|(place, _)| self.needed_by(*place).is_none()).map(|(_, offer)| offer)
     }
 
-    /// The nodes of the largest optimum of at most `n` edges.
-    fn nodes_for(&self, n: usize) -> Vec<bool> {
+    /// What a node costs at an edge price.
+    fn cost(&self, price: i64) -> i64 {
+        (self.node_price.max(0.0) * price.max(0) as f64).round().min(BEYOND as f64) as i64
+    }
+
+    /// The nodes of the largest optimum of at most `n` edges, and the least edge price at which it is one.
+    fn nodes_for(&self, n: usize) -> (Vec<bool>, i64) {
         let (mut few, mut many) = (self.terminals(), self.everything());
         if self.offers.len() <= n {
-            return many;
+            return (many, -LARGEST - 1);
         }
         // Where edges cost more than any is worth nothing is bought, and where they cost less than any, everything is.
         let (mut high, mut low) = (LARGEST, -LARGEST - 1);
-        while high - low > 1 && few != many {
+        while high - low > 1 {
+            if few == many {
+                break; // only edges are left to choose
+            }
             let middle = low + (high - low) / 2;
             let nodes = self.optimum(middle, &few, &many);
             let others = self.others(&nodes).take_while(|offer| offer.value > middle).count();
@@ -206,7 +225,7 @@ impl Market {
                 _ => (low, many) = (middle, nodes),
             }
         }
-        few
+        (few, high)
     }
 
     /// The smallest set of vertices that is worth most at an edge price, where `few` are in it and none but `many`.
@@ -222,8 +241,7 @@ impl Market {
                 }
             })
             .collect();
-        let cost = (self.node_price.max(0.0) * price.max(0) as f64).round().min(BEYOND as f64) as i64;
-        let mut weights = vec![-cost; undecided.len()];
+        let mut weights = vec![-self.cost(price); undecided.len()];
         let mut arcs: HashMap<(usize, usize), i64> = HashMap::new();
         for (node, &vertex) in undecided.iter().enumerate() {
             for place in [self.best_in[vertex], self.best_out[vertex]].into_iter().flatten() {
