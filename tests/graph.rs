@@ -3,6 +3,7 @@
 use indexmap::IndexMap;
 use penjing::circuit::file::{self, Circuit, MethodRecord, ModelRecord, Provenance, SelectionRecord, TaskRecord};
 use penjing::circuit::prune::prune;
+use penjing::circuit::evidence::{EdgeStability, HeldOut, Hypothesis, Stability, Template, Test};
 use penjing::circuit::report::{EdgeCost, RandomBaseline, Report};
 use penjing::circuit::roles::{Found, Role};
 use penjing::circuit::select::{Rank, greedy, greedy_by, threshold, top_n};
@@ -348,6 +349,44 @@ fn example(graph: Graph, scores: Scores, mask: EdgeMask) -> Circuit {
                 mean: 0.01,
                 max: 0.2,
                 min: -f64::EPSILON,
+            }),
+            random_of_degree: Some(RandomBaseline {
+                circuits: 20,
+                edges: mask.count(),
+                mean: 0.02,
+                max: 0.3,
+                min: 0.0,
+            }),
+            metric_model_error: 0.1 / 7.0,
+            tests: Hypothesis::ALL
+                .map(|hypothesis| Test { hypothesis, count: 7, of: 50, p: 0.1 / 3.0, p_adjusted: 1.0 / 6.0 })
+                .to_vec(),
+            stability: Some(Stability {
+                resamples: 200,
+                jaccard: 0.9,
+                jaccard_range: [0.8, 1.0],
+                jaccard_with_all: 0.95,
+                one_sign: 3,
+                scored: 5,
+                edges: mask
+                    .edges(&graph)
+                    .into_iter()
+                    .map(|edge| EdgeStability { edge, interval: [-0.1 / 3.0, 0.7], selected: 0.995 })
+                    .collect(),
+            }),
+            held_out: Some(HeldOut {
+                pairs: 60,
+                faithfulness: 0.91,
+                interval: [0.88, 0.93],
+                faithfulness_of_all: 0.92,
+                templates: vec![Template {
+                    name: "abba".into(),
+                    pairs: 30,
+                    faithfulness: 0.9,
+                    interval: [0.87, 0.94],
+                    faithfulness_of_all: 0.93,
+                    jaccard: 2.0 / 3.0,
+                }],
             }),
         }),
         graph,
