@@ -71,12 +71,12 @@ impl Layout {
         }
         let blocks = program.layers.iter().map(|layer| {
             let [query, key, value] = [0, 1, 2].map(|branch| {
-                let of_heads: Vec<Linear2> = layer
+                let of_heads: Vec<Affine> = layer
                     .heads
                     .iter()
                     .map(|head| self.read([&head.query, &head.key, &head.value][branch], self.d_head))
                     .collect();
-                Linear2::side_by_side(&of_heads).into_linear()
+                Affine::side_by_side(&of_heads).into_linear()
             });
             let out: Vec<Array2<f32>> =
                 layer.heads.iter().map(|head| self.written(self.d_head, &head.writes)).collect();
@@ -123,8 +123,8 @@ impl Layout {
     }
 
     /// What is read, padded to `outputs` numbers: `[d_model, outputs]` and a constant.
-    fn read(&self, reads: &Reads, outputs: usize) -> Linear2 {
-        let mut linear = Linear2 { weight: Array2::zeros((self.d_model, outputs)), bias: vec![0.0; outputs] };
+    fn read(&self, reads: &Reads, outputs: usize) -> Affine {
+        let mut linear = Affine { weight: Array2::zeros((self.d_model, outputs)), bias: vec![0.0; outputs] };
         for part in &reads.parts {
             let rows = part.variable.first..part.variable.first + part.variable.width;
             let mut place = linear.weight.slice_mut(s![rows, ..part.matrix.ncols()]);
@@ -147,15 +147,15 @@ impl Layout {
 }
 
 /// A matrix `[in, out]` and a bias `[out]`, before they are tensors.
-struct Linear2 {
+struct Affine {
     weight: Array2<f32>,
     bias: Vec<f32>,
 }
 
-impl Linear2 {
-    fn side_by_side(all: &[Linear2]) -> Linear2 {
+impl Affine {
+    fn side_by_side(all: &[Affine]) -> Affine {
         let views: Vec<_> = all.iter().map(|one| one.weight.view()).collect();
-        Linear2 {
+        Affine {
             weight: ndarray::concatenate(ndarray::Axis(1), &views).unwrap_or_default(),
             bias: all.iter().flat_map(|one| one.bias.iter().copied()).collect(),
         }

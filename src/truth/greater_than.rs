@@ -42,13 +42,12 @@ pub fn task() -> Task {
     program.layers[0].heads[1] = mover.clone();
     program.layers[1].heads[3] = mover;
     // From 0 to 1 while the year goes from half a year above j to one and a half below: two units for each j.
-    let rising = |unit: usize| (unit / 2) as f32 / 2.0 + if unit % 2 == 0 { 0.25 } else { -0.75 };
+    let rising = |unit: usize| (unit / 2) as f32 / 2.0 + [0.25, -0.75][unit % 2];
     let bias: Vec<f32> = (0..2 * YEARS).map(rising).collect();
     program.layers[1].mlp = MlpProgram {
         input: Reads::of([year.read(Array2::from_elem((1, 2 * YEARS), -0.5 / YEAR))]).plus(bias),
         writes: vec![larger.write(Array2::from_shape_fn((2 * YEARS, YEARS), |(unit, answer)| {
-            let sign = if unit % 2 == 0 { 1.0 } else { -1.0 };
-            if unit / 2 == answer { sign } else { 0.0 }
+            if unit / 2 == answer { [1.0, -1.0][unit % 2] } else { 0.0 }
         }))],
     };
     program.logits = Reads::of([larger.read(identity(YEARS, VOCAB, LOGIT))]);

@@ -48,7 +48,7 @@ pub fn task() -> Task {
         input: Reads::of([count.read(Array2::from_elem((1, 2 * steps), 2.0 / COUNT))])
             .plus((0..2 * steps).map(rising).collect::<Vec<_>>()),
         writes: vec![length.write(Array2::from_shape_fn((2 * steps, LONGEST), |(unit, at)| {
-            let sign = if unit % 2 == 0 { 1.0 } else { -1.0 };
+            let sign = [1.0, -1.0][unit % 2];
             match (unit / 2).checked_sub(at) {
                 Some(0) => sign,
                 Some(1) => -sign,
