@@ -54,6 +54,7 @@ fn the_torch_free_half_knows_no_tensors() {
             "identity.rs",
             "shard.rs",
             "spans.rs",
+            "statistics/",
             "ablation.rs",
             "graph/",
             "circuit/",
@@ -87,8 +88,9 @@ fn the_model_knows_no_task_and_no_circuit() {
     );
     check(&["graph/"], &["crate::circuit", "crate::render", "crate::task"]);
     check(&["score/"], &["crate::eval", "crate::discover", "crate::circuit", "crate::render"]);
-    check(&["eval/"], &["crate::discover", "crate::render"]);
-    check(&["truth/"], &["crate::score", "crate::eval", "crate::discover", "crate::render", "crate::report"]);
+    check(&["eval/"], &["crate::discover", "crate::render", "crate::truth"]);
+    check(&["statistics/"], &["crate::circuit", "crate::graph", "crate::eval"]);
+    check(&["truth/"], &["crate::discover", "crate::render", "crate::report"]);
 }
 
 #[test]
@@ -102,6 +104,8 @@ fn only_the_command_line_talks() {
         "identity.rs",
         "shard.rs",
         "spans.rs",
+        "statistics/",
+        "truth/",
         "ablation.rs",
         "graph/",
         "circuit/",
