@@ -1,5 +1,5 @@
-//! `scores.json`: the score of every edge, node or neuron, per-pair mean, in the convention's order,
-//! `schema = "penjing.scores/1"`.
+//! `scores.json`: the score of every edge, node or neuron, per-pair mean, in the convention's order, and where the scores of
+//! single pairs were kept its 95 % interval, `schema = "penjing.scores/1"`.
 
 use super::file::{ContentError, GraphFileError, GraphV1, MOST_EDGES, Provenance, parse_versioned, pretty, read_with};
 use crate::graph::scores::Scores;
@@ -20,6 +20,8 @@ pub struct ScoredGraph {
     /// Neurons of each MLP, at neuron level.
     pub neurons: usize,
     pub scores: Scores,
+    /// The 95 % interval of every score over pairs drawn anew, in the order of the table, where the file has them.
+    pub intervals: Option<Vec<[f32; 2]>>,
 }
 
 impl ScoredGraph {
@@ -43,6 +45,10 @@ pub struct ScoresV1 {
     pub neurons: Option<usize>,
     /// Name of an edge (a node, a neuron) to score. Every one of the graph is there.
     pub scores: IndexMap<String, f32>,
+    /// The same names to the 95 % interval of the score over pairs drawn anew, low and high. Absent where the scores of single
+    /// pairs were not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intervals: Option<IndexMap<String, [f32; 2]>>,
 }
 
 impl ScoresV1 {
@@ -55,7 +61,16 @@ impl ScoresV1 {
             level,
             neurons,
             scores: table.cells().into_iter().map(|cell| (table.name(cell), scores.values[cell])).collect(),
+            intervals: None,
         }
+    }
+
+    /// With the intervals of all scores, in the order of the table. Intervals that are no numbers are not written: JSON has
+    /// none such.
+    pub fn with_intervals(self, table: &Table, intervals: &[[f64; 2]]) -> ScoresV1 {
+        let finite = intervals.len() == table.count() && intervals.iter().flatten().all(|end| end.is_finite());
+        let of_all = || table.names().zip(intervals.iter().map(|ends| ends.map(|end| end as f32))).collect();
+        ScoresV1 { intervals: finite.then(of_all), ..self }
     }
 
     pub fn build(self) -> Result<ScoredGraph, ContentError> {
@@ -63,8 +78,14 @@ impl ScoresV1 {
         let table = from_file(&graph, self.level.as_deref(), self.neurons)?;
         let mut values = Array2::zeros(table.shape()); // [source, destination] or [unit, 1]
         fill(&table, &self.scores, &mut values)?;
+        let intervals = self.intervals.map(|of_all| -> Result<_, ContentError> {
+            let mut ends = Array2::from_elem(table.shape(), [0.0; 2]); // [source, destination] or [unit, 1], of low and high
+            fill(&table, &of_all, &mut ends)?;
+            Ok(table.cells().into_iter().map(|cell| ends[cell]).collect())
+        });
+        let intervals = intervals.transpose()?;
         let Units { level, neurons, .. } = table.units;
-        Ok(ScoredGraph { provenance: self.provenance, level, neurons, scores: Scores { values }, graph })
+        Ok(ScoredGraph { provenance: self.provenance, level, neurons, scores: Scores { values }, intervals, graph })
     }
 }
 
@@ -112,6 +133,16 @@ pub(super) fn fill<T: Copy>(
 
 pub fn to_json(table: &Table, scores: &Scores, provenance: &Provenance) -> Result<String, ContentError> {
     pretty(&ScoresV1::new(table, scores, provenance))
+}
+
+/// With the intervals of all scores, in the order of the table, low and high.
+pub fn to_json_with_intervals(
+    table: &Table,
+    scores: &Scores,
+    intervals: &[[f64; 2]],
+    provenance: &Provenance,
+) -> Result<String, ContentError> {
+    pretty(&ScoresV1::new(table, scores, provenance).with_intervals(table, intervals))
 }
 
 pub fn parse(text: &str) -> Result<ScoredGraph, ContentError> {

@@ -4,10 +4,13 @@ use super::Ended;
 use super::record::run_record;
 use super::term::{Usage, make_folder, print, print_json, write};
 use clap::Args;
+use ndarray::Array2;
 use penjing::circuit::merge::Merged;
 use penjing::circuit::{pair_scores, scores_file};
 use penjing::error::FileError;
 use penjing::shard::Shard;
+use penjing::statistics::means::intervals_of_means;
+use penjing::statistics::resample::RESAMPLES;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -31,13 +34,20 @@ pub fn run(command: &Merge, json: bool) -> anyhow::Result<Ended> {
     let out = command.out.clone().unwrap_or_else(folder);
     let out = if out.as_os_str().is_empty() { PathBuf::from(".") } else { out };
     make_folder(&out)?;
-    let text = scores_file::to_json(&merged.table(), &merged.scores(), &merged.provenance);
-    let per_pair = if merged.per_pair { Some(per_pair(&merged)?) } else { None };
+    let per_pair = if merged.per_pair { Some(per_pair(&merged)?) } else { None }; // [pair, edge or unit]
+    let (table, scores, provenance) = (merged.table(), merged.scores(), &merged.provenance);
+    let text = match per_pair.as_ref().filter(|per_pair| per_pair.nrows() > 1) {
+        None => scores_file::to_json(&table, &scores, provenance),
+        Some(per_pair) => {
+            let intervals = intervals_of_means(per_pair.view(), RESAMPLES, provenance.seed);
+            scores_file::to_json_with_intervals(&table, &scores, &intervals, provenance)
+        }
+    };
     let mut record = run_record(&merged.provenance, &[]);
     record["shards"] = json!(merged.files);
     write(&out, "scores.json", text.map_err(penjing::Error::from)?.as_bytes())?;
-    if let Some(bytes) = per_pair {
-        write(&out, "per-pair.npz", &bytes)?;
+    if let Some(per_pair) = per_pair {
+        write(&out, "per-pair.npz", &pair_scores::to_npz(&table, &per_pair).map_err(penjing::Error::from)?)?;
     }
     write(&out, "run.json", (serde_json::to_string_pretty(&record)? + "\n").as_bytes())?;
     let (shards, pairs) = (merged.files.len(), merged.provenance.pairs);
@@ -76,8 +86,8 @@ fn shards_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The scores of every pair, from the files beside the shards, as the bytes of one file.
-fn per_pair(merged: &Merged) -> anyhow::Result<Vec<u8>> {
+/// The scores of every pair, from the files beside the shards: `[pair, edge or unit]`.
+fn per_pair(merged: &Merged) -> anyhow::Result<Array2<f32>> {
     let table = merged.table();
     let mut parts = Vec::new();
     for (index, file) in merged.files.iter().enumerate() {
@@ -86,6 +96,5 @@ fn per_pair(merged: &Merged) -> anyhow::Result<Vec<u8>> {
         let beside = file.with_file_name(format!("per-pair-{}.npz", shard.in_names()));
         parts.push(pair_scores::read(&beside, (pairs, table.count())).map_err(penjing::Error::from)?);
     }
-    let all = pair_scores::concatenate(&parts, table.count());
-    Ok(pair_scores::to_npz(&table, &all).map_err(penjing::Error::from)?)
+    Ok(pair_scores::concatenate(&parts, table.count()))
 }

@@ -42,7 +42,7 @@ pub struct Score {
     /// process
     #[arg(long, value_name = "I/N")]
     shard: Option<String>,
-    /// Keep the scores of every pair too, in per-pair.npz; pairs then run one at a time, which takes longer
+    /// Write the scores of every pair too, into per-pair.npz, however much room they take
     #[arg(long)]
     per_pair: bool,
     /// Folder for scores.json and run.json (default: runs/TASK-MODEL)
@@ -75,8 +75,12 @@ pub fn run(command: &Score, json: bool) -> anyhow::Result<Ended> {
         None => 0..dataset.pairs.len(),
     };
     let provenance = work.provenance(subject, &method, &dataset);
+    // Intervals are of all pairs, so a shard has none.
+    let whole = Problem { level: command.level, ..work.problem(&dataset.pairs, None) };
+    let for_intervals =
+        shard.is_none() && command.positions.is_none() && method.adds_up() && whole.has_room_for_pairs();
     let depends_on = work.identity(&provenance, &command.scoring, &dataset, command.per_pair)?;
-    let depends_on = depends_on.with("level", &command.level.name().into());
+    let depends_on = depends_on.with("level", &command.level.name().into()).with("intervals", &for_intervals.into());
     let spans = command.positions.map(|which| match which {
         PositionsArgument::Each => Spans::each(&dataset.pairs),
         PositionsArgument::Named => Spans::named(&dataset.pairs),
@@ -87,7 +91,9 @@ pub fn run(command: &Score, json: bool) -> anyhow::Result<Ended> {
     }
     let mut checkpoint = Checkpoint::new(&out, shard, depends_on, &command.long_run);
     let table = graph::Table::new(&work.graph, command.level, work.loaded.model.spec.d_mlp);
-    let scored = Scored { work: &work, table, provenance: &provenance, dataset: &dataset, out: &out, shard, json };
+    let write_pairs = command.per_pair;
+    let scored =
+        Scored { work: &work, table, provenance: &provenance, dataset: &dataset, out: &out, shard, write_pairs, json };
     if let Some(shard) = shard.filter(|_| command.long_run.resume)
         && scored.is_written(shard, command.per_pair)?
     {
@@ -105,7 +111,7 @@ pub fn run(command: &Score, json: bool) -> anyhow::Result<Ended> {
     )?;
     let problem = Problem {
         level: command.level,
-        per_pair: command.per_pair,
+        per_pair: command.per_pair || for_intervals,
         spans: spans.as_ref(),
         batch_size: command.scoring.batch,
         ..work.problem(&dataset.pairs[part], constants.as_ref())

@@ -12,6 +12,8 @@ use penjing::graph::scores::Scores;
 use penjing::graph::{self, Level};
 use penjing::score::{Problem, State};
 use penjing::shard::Shard;
+use penjing::statistics::means::{intervals_of_means, of_one_sign};
+use penjing::statistics::resample::RESAMPLES;
 use serde_json::json;
 use std::path::Path;
 
@@ -23,6 +25,8 @@ pub struct Scored<'a> {
     pub dataset: &'a Dataset,
     pub out: &'a Path,
     pub shard: Option<Shard>,
+    /// Whether the scores of every pair are written, where they were kept.
+    pub write_pairs: bool,
     pub json: bool,
 }
 
@@ -53,22 +57,30 @@ impl Scored<'_> {
         if let Some(spans) = problem.spans {
             return self.write_positions(&spans.names, state, seconds);
         }
+        let intervals = state.per_pair.as_ref().filter(|_| shard.is_none() && state.pairs > 1);
+        let intervals = intervals.map(|per_pair| intervals_of_means(per_pair.view(), RESAMPLES, provenance.seed));
         let (name, text) = match shard {
-            None => ("scores.json".to_owned(), scores_file::to_json(&table, &scores, provenance)),
+            None => {
+                let text = match &intervals {
+                    None => scores_file::to_json(&table, &scores, provenance),
+                    Some(intervals) => scores_file::to_json_with_intervals(&table, &scores, intervals, provenance),
+                };
+                ("scores.json".to_owned(), text)
+            }
             Some(of) => {
                 let found = self.of_shard(of, state.per_pair.is_some(), state.sums.clone());
                 (file_name("shard", shard, "json"), shard_file::to_json(&table, &found))
             }
         };
         // The scores of each pair first: where the others are, these are too.
-        if let Some(per_pair) = &state.per_pair {
+        if let Some(per_pair) = state.per_pair.as_ref().filter(|_| self.write_pairs) {
             let bytes = pair_scores::to_npz(&table, per_pair).map_err(penjing::Error::from)?;
             write(out, &file_name("per-pair", shard, "npz"), &bytes)?;
         }
         write(out, &name, text.map_err(penjing::Error::from)?.as_bytes())?;
         let record = serde_json::to_string_pretty(&run_record(provenance, &[("score", seconds)]))? + "\n";
         write(out, &file_name("run", shard, "json"), record.as_bytes())?;
-        self.say(&scores, &name, state.pairs, seconds)
+        self.say(&scores, intervals.as_deref(), &name, state.pairs, seconds)
     }
 
     /// Writes and shows what each position has by itself. With methods that patch, what several have together may be more or
@@ -121,7 +133,15 @@ impl Scored<'_> {
         }
     }
 
-    fn say(&self, scores: &Scores, name: &str, pairs: usize, seconds: f64) -> anyhow::Result<()> {
+    /// `intervals`: of all scores, in the order of the table.
+    fn say(
+        &self,
+        scores: &Scores,
+        intervals: Option<&[[f64; 2]]>,
+        name: &str,
+        pairs: usize,
+        seconds: f64,
+    ) -> anyhow::Result<()> {
         let Scored { work, table: of, provenance, out, shard, json, .. } = *self;
         let method = &provenance.method.name;
         if json {
@@ -137,6 +157,9 @@ impl Scored<'_> {
             if of.level() != Level::Edge {
                 document["level"] = json!(of.level().name());
             }
+            if let Some(intervals) = intervals {
+                document["one_sign"] = json!(of_one_sign(intervals));
+            }
             if let Some(shard) = shard {
                 document["shard"] = json!(shard.to_string());
             }
@@ -150,16 +173,27 @@ impl Scored<'_> {
                 path.display()
             ));
         }
-        let mut cells = of.cells();
-        cells.sort_by(|&a, &b| scores.values[b].abs().total_cmp(&scores.values[a].abs()).then(a.cmp(&b)));
+        let mut cells: Vec<(usize, [usize; 2])> = of.cells().into_iter().enumerate().collect();
+        let score = |&(_, cell): &(usize, [usize; 2])| scores.values[cell];
+        cells.sort_by(|a, b| score(b).abs().total_cmp(&score(a).abs()).then(a.1.cmp(&b.1)));
         let mut table = Table::new();
         let header = if of.level() == Level::Edge { "edge" } else { "unit" };
-        table.load_style(comfy_table::presets::NOTHING).set_header([header, "score"]);
-        for &cell in cells.iter().take(20) {
-            table.add_row([of.name(cell), format!("{:+.4}", scores.values[cell])]);
+        let header = [header, "score"].into_iter().chain(intervals.map(|_| "95 %"));
+        table.load_style(comfy_table::presets::NOTHING).set_header(header);
+        for one in cells.iter().take(20) {
+            let mut row = vec![of.name(one.1), format!("{:+.4}", score(one))];
+            row.extend(intervals.map(|of_all| {
+                let [low, high] = of_all[one.0];
+                format!("[{low:+.4}, {high:+.4}]")
+            }));
+            table.add_row(row);
         }
         let (count, plural) = (cells.len(), of.level().plural());
-        print(&format!("{table}\n\n{count} {plural} scored by {method} in {seconds:.1} s: {}", path.display()))
+        let signs = intervals.map_or(String::new(), |of_all| {
+            let one_sign = of_one_sign(of_all);
+            format!("\n{one_sign} of {count} have one sign in their 95 % intervals, over {pairs} pairs drawn anew {RESAMPLES} times")
+        });
+        print(&format!("{table}\n\n{count} {plural} scored by {method} in {seconds:.1} s: {}{signs}", path.display()))
     }
 }
 

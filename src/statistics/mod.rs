@@ -4,4 +4,5 @@ pub mod binomial;
 pub mod holm;
 pub mod hsic;
 pub mod interval;
+pub mod means;
 pub mod resample;
