@@ -11,6 +11,7 @@ pub mod overlap;
 pub mod page;
 pub mod profile;
 pub mod reference;
+pub mod several;
 
 use crate::circuit::import::Imported;
 use crate::graph::{Edge, Node};
