@@ -193,7 +193,9 @@ fn scored(problem: &Problem, methods: &[Method]) -> anyhow::Result<Vec<(Scores, 
         }
         let progress = Progress::bar(&format!("scoring by {}", method.name()));
         let start = Instant::now();
-        let scores = score::score(problem, method, &mut |said| match said {
+        // As `penjing score` does: then the scores are the same to the last bit.
+        let per_pair = method.adds_up() && problem.has_room_for_pairs();
+        let scores = score::score(&Problem { per_pair, ..*problem }, method, &mut |said| match said {
             score::Progress::Done(share) => progress.set(share),
             score::Progress::SmallerBatch(pairs) => {
                 progress.note(&format!("note: out of memory; goes on with {}", at_once(pairs)));

@@ -2,6 +2,9 @@
 
 mod curve;
 mod curve_text;
+mod stability;
+mod stability_runs;
+mod stability_text;
 mod tests;
 mod truth;
 
@@ -12,6 +15,8 @@ use clap::Subcommand;
 pub enum BenchCommand {
     /// How faithful the circuits of methods are at ten sizes: the curves of the MIB benchmark, CPR and CMD
     Curve(Box<curve::Curve>),
+    /// Whether edges selected on other pairs, templates and seeds, under other ablations and corruptions, are the same
+    Stability(Box<stability::Stability>),
     /// How often the tests of a circuit are right, on compiled models
     Tests(tests::Tests),
     /// How well methods find the circuits of compiled models, which are known
@@ -21,6 +26,7 @@ pub enum BenchCommand {
 pub fn run(command: &BenchCommand, as_json: bool) -> anyhow::Result<Ended> {
     match command {
         BenchCommand::Curve(command) => curve::run(command, as_json),
+        BenchCommand::Stability(command) => stability::run(command, as_json),
         BenchCommand::Tests(command) => tests::run(command, as_json),
         BenchCommand::Truth(command) => truth::run(command, as_json),
     }
