@@ -14,7 +14,8 @@
 //! 4. [`graph`] is the model seen as sources, destination slots and edges.
 //! 5. [`score`] gives every edge (or node, or neuron) a number; [`measure`] runs the pairs for it and for evaluation.
 //! 6. [`circuit`] selects and prunes edges.
-//! 7. [`eval`] runs a circuit and measures how faithful, complete and minimal it is.
+//! 7. [`eval`] runs a circuit and measures how faithful, complete and minimal it is; [`statistics`] is the arithmetic of what
+//!    chance could have done.
 //! 8. [`roles`] measures what the nodes of a circuit do.
 //!    [`dictionary`] holds sparse autoencoders, and [`features`] finds circuits of their features.
 //!    [`inside`] looks at one prompt; [`patching`] exchanges values between clean and corrupt runs.

@@ -117,7 +117,6 @@ fn only_the_command_line_talks() {
         "discover/",
         "intervene/",
         "dictionary/",
-        "truth/",
     ];
     check(&below, &["println!", "print!(", "process::exit", "std::env::var", "signal_hook", "dbg!"]);
 }
