@@ -7,6 +7,7 @@ mod stability_runs;
 mod stability_text;
 mod tests;
 mod truth;
+mod truth_tables;
 
 use super::Ended;
 use clap::Subcommand;

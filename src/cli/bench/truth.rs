@@ -4,15 +4,15 @@ use super::super::Ended;
 use super::super::options::ablation_parser;
 use super::super::progress::Progress;
 use super::super::term::{Usage, make_folder, note, print, print_json, write};
+use super::truth_tables::{HEADER, Row, SUMMARY, markdown, medians, text};
 use clap::{Args, ValueEnum};
-use comfy_table::{CellAlignment, Table, presets};
 use penjing::ablation::Ablation;
 use penjing::error::Error;
 use penjing::graph::Level;
 use penjing::measure::Constants;
 use penjing::metric::MetricKind;
 use penjing::score::{self, Method, Problem, Settings};
-use penjing::truth::marks::{Marks, marks, missed};
+use penjing::truth::marks::{marks, missed};
 use penjing::truth::{Choice, Known, NAMES, known};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -85,17 +85,6 @@ impl Subject {
     }
 }
 
-/// One method on one model.
-struct Row {
-    model: &'static str,
-    norm: bool,
-    ablation: Ablation,
-    method: &'static str,
-    marks: Marks,
-    /// The names of true edges that are not among the strongest.
-    missed: Vec<String>,
-}
-
 pub fn run(command: &Truth, as_json: bool) -> anyhow::Result<Ended> {
     if !(1..=MOST_PAIRS).contains(&command.pairs) {
         let message = format!("--pairs {} is not a number from 1 to {MOST_PAIRS}", command.pairs);
@@ -116,8 +105,10 @@ pub fn run(command: &Truth, as_json: bool) -> anyhow::Result<Ended> {
     let rows = command.rows(&subjects, &plan)?;
     let document = command.document(&subjects, &rows);
     if let Some(out) = &command.out {
+        let mut models: Vec<&str> = subjects.iter().map(|subject| subject.name).collect();
+        models.dedup();
         write(out, "truth.json", (serde_json::to_string_pretty(&document)? + "\n").as_bytes())?;
-        write(out, "truth.md", markdown(&subjects, &rows).as_bytes())?;
+        write(out, "truth.md", markdown(&models, &rows).as_bytes())?;
     }
     if as_json {
         print_json(&document)?;
@@ -300,117 +291,4 @@ impl Truth {
             "rows": rows,
         })
     }
-}
-
-/// Columns of the text table; numbers from the fifth on.
-const HEADER: [&str; 7] = ["model", "norm", "ablation", "method", "AUROC", "average precision", "precision"];
-const SUMMARY: [&str; 6] = ["norm", "ablation", "method", "AUROC", "average precision", "precision"];
-
-fn in_words(norm: bool) -> String {
-    if norm { "with" } else { "without" }.to_owned()
-}
-
-fn numbers(marks: Marks) -> [String; 3] {
-    [marks.auroc, marks.average_precision, marks.precision].map(|number| format!("{number:.3}"))
-}
-
-impl Row {
-    fn cells(&self) -> Vec<String> {
-        let names = [self.model.to_owned(), in_words(self.norm), self.ablation.to_string(), self.method.to_owned()];
-        names.into_iter().chain(numbers(self.marks)).collect()
-    }
-
-    /// What rows of all models have in common.
-    fn group(&self) -> (bool, usize) {
-        (self.norm, Ablation::ALL.iter().position(|ablation| *ablation == self.ablation).unwrap_or(0))
-    }
-}
-
-/// The median over models for each norm, ablation and method.
-fn medians(rows: &[Row]) -> Vec<Vec<String>> {
-    let mut summary = Vec::new();
-    for (group, methods) in groups(rows) {
-        for (method, of_models) in methods {
-            let marks = median_marks(&of_models);
-            let names = [in_words(group.0), Ablation::ALL[group.1].to_string(), method.to_owned()];
-            summary.push(names.into_iter().chain(numbers(marks)).collect());
-        }
-    }
-    summary
-}
-
-/// Rows by norm and ablation, and within each by method in the order of the rows.
-type Groups<'a> = Vec<((bool, usize), Vec<(&'static str, Vec<&'a Row>)>)>;
-
-fn groups(rows: &[Row]) -> Groups<'_> {
-    let mut kinds: Vec<_> = rows.iter().map(Row::group).collect();
-    kinds.sort_unstable();
-    kinds.dedup();
-    let of_kind = |kind: (bool, usize)| {
-        let mut methods: Vec<(&'static str, Vec<&Row>)> = Vec::new();
-        for row in rows.iter().filter(|row| row.group() == kind) {
-            match methods.iter_mut().find(|(method, _)| *method == row.method) {
-                Some((_, of_models)) => of_models.push(row),
-                None => methods.push((row.method, vec![row])),
-            }
-        }
-        (kind, methods)
-    };
-    kinds.into_iter().map(of_kind).collect()
-}
-
-/// The median of each number.
-fn median_marks(rows: &[&Row]) -> Marks {
-    let of = |number: fn(&Marks) -> f64| median(rows.iter().map(|row| number(&row.marks)).collect());
-    Marks {
-        auroc: of(|marks| marks.auroc),
-        average_precision: of(|marks| marks.average_precision),
-        precision: of(|marks| marks.precision),
-    }
-}
-
-/// The middle number, or the mean of the middle two; 0 of none.
-fn median(mut numbers: Vec<f64>) -> f64 {
-    numbers.sort_by(f64::total_cmp);
-    let middle = |index: usize| numbers.get(index).copied().unwrap_or(0.0);
-    let half = numbers.len() / 2;
-    if numbers.len() % 2 == 1 { middle(half) } else { (middle(half.saturating_sub(1)) + middle(half)) / 2.0 }
-}
-
-/// A table for each norm and ablation: methods down, the AUROC on each model and the medians across.
-fn markdown(subjects: &[Subject], rows: &[Row]) -> String {
-    let mut names: Vec<&str> = subjects.iter().map(|subject| subject.name).collect();
-    names.dedup();
-    let mut text = String::new();
-    for (group, methods) in groups(rows) {
-        let norm = if group.0 { "With LayerNorm" } else { "Without norms" };
-        text += &format!("### {norm}, {}\n\n", Ablation::ALL[group.1]);
-        let header = names.iter().copied().chain(["median AUROC", "median average precision", "median precision"]);
-        text += &format!("| method | {} |\n", header.collect::<Vec<_>>().join(" | "));
-        text += &format!("|---|{}\n", "---|".repeat(names.len() + 3));
-        for (method, of_models) in methods {
-            let medians = median_marks(&of_models);
-            let medians = [medians.auroc, medians.average_precision, medians.precision];
-            let cells = of_models.iter().map(|row| row.marks.auroc).chain(medians);
-            let cells: Vec<String> = cells.map(|number| format!("{number:.3}")).collect();
-            text += &format!("| `{method}` | {} |\n", cells.join(" | "));
-        }
-        text.push('\n');
-    }
-    text.trim_end().to_owned() + "\n"
-}
-
-/// A table whose columns from `first` on are numbers.
-fn text(header: &[&str], first: usize, rows: impl IntoIterator<Item = Vec<String>>) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(header.iter().copied());
-    for row in rows {
-        table.add_row(row);
-    }
-    for column in first..header.len() {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
 }
