@@ -1,9 +1,9 @@
 //! The graph against the EAP-IG convention, selection and pruning as properties, and the files.
 
 use indexmap::IndexMap;
+use penjing::circuit::evidence::{EdgeStability, HeldOut, Hypothesis, Stability, Template, Test};
 use penjing::circuit::file::{self, Circuit, MethodRecord, ModelRecord, Provenance, SelectionRecord, TaskRecord};
 use penjing::circuit::prune::prune;
-use penjing::circuit::evidence::{EdgeStability, HeldOut, Hypothesis, Stability, Template, Test};
 use penjing::circuit::report::{EdgeCost, RandomBaseline, Report};
 use penjing::circuit::roles::{Found, Role};
 use penjing::circuit::select::{Rank, greedy, greedy_by, threshold, top_n};

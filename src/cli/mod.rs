@@ -81,6 +81,8 @@ mod shard;
 mod signals;
 #[cfg(feature = "torch")]
 mod sweep;
+#[cfg(feature = "torch")]
+mod table;
 mod task;
 mod term;
 #[cfg(feature = "torch")]

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 #[derive(Args)]
 pub struct Score {
     /// List the methods with their cost, and stop
-    #[arg(long, exclusive = true)]
+    #[arg(long, conflicts_with = "task")]
     list: bool,
     #[command(flatten)]
     subject: Option<Subject>,

@@ -1,8 +1,9 @@
 //! What `penjing bench curve` says: tables, the document, the figure.
 
+use super::super::table::table;
 use crate::cli::options::Subject;
 use crate::cli::work::Work;
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::Table;
 use penjing::eval::Outcome;
 use penjing::eval::areas::SHARES;
 use penjing::eval::bench::mean;
@@ -218,21 +219,6 @@ fn three(value: f64) -> String {
 fn percent(share: f64) -> String {
     let percent = format!("{:.1}", 100.0 * share);
     format!("{} %", percent.trim_end_matches(".0"))
-}
-
-/// A table whose columns from `first` on are numbers.
-fn table(header: &[&str], first: usize, rows: impl Iterator<Item = Vec<String>>) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(header.iter().copied());
-    for row in rows {
-        table.add_row(row);
-    }
-    for column in first..header.len() {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
 }
 
 /// A panel for each method.

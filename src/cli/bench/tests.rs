@@ -2,10 +2,10 @@
 
 use super::super::Ended;
 use super::super::progress::Progress;
+use super::super::table::table;
 use super::super::term::{Usage, print, print_json};
 use super::truth::Norm;
 use clap::Args;
-use comfy_table::{CellAlignment, Table, presets};
 use penjing::circuit::evidence::Hypothesis;
 use penjing::error::Error;
 use penjing::truth::rates::{Rates, Repetitions, rates};
@@ -101,18 +101,12 @@ fn document(command: &Tests, found: &[(&str, bool, Rates)]) -> Value {
 
 /// Shares of repetitions in which each test was failed.
 fn text(found: &[(&str, bool, Rates)]) -> String {
-    let mut table = Table::new();
-    let header = ["model", "norm", "circuit"].into_iter().chain(Hypothesis::ALL.map(Hypothesis::name));
-    table.load_style(presets::NOTHING).set_header(header.chain(["any"]));
-    for (model, norm, rates) in found {
+    let names = Hypothesis::ALL.map(Hypothesis::name);
+    let header: Vec<&str> = ["model", "norm", "circuit"].into_iter().chain(names).chain(["any"]).collect();
+    let rows = found.iter().map(|(model, norm, rates)| {
         let share = |failed: usize| format!("{:.0} %", 100.0 * failed as f64 / rates.repetitions as f64);
         let names = [*model, if *norm { "with" } else { "without" }, rates.variant.name()].map(str::to_owned);
-        table.add_row(names.into_iter().chain(rates.failed.map(share)).chain([share(rates.failed_any)]));
-    }
-    for column in 3..9 {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    format!("How often each circuit fails each test\n\n{table}")
+        names.into_iter().chain(rates.failed.map(share)).chain([share(rates.failed_any)]).collect()
+    });
+    format!("How often each circuit fails each test\n\n{}", table(&header, 3, rows))
 }

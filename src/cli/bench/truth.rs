@@ -3,8 +3,9 @@
 use super::super::Ended;
 use super::super::options::ablation_parser;
 use super::super::progress::Progress;
+use super::super::table::table;
 use super::super::term::{Usage, make_folder, note, print, print_json, write};
-use super::truth_tables::{HEADER, Row, SUMMARY, markdown, medians, text};
+use super::truth_tables::{HEADER, Row, SUMMARY, markdown, medians};
 use clap::{Args, ValueEnum};
 use penjing::ablation::Ablation;
 use penjing::error::Error;
@@ -116,9 +117,9 @@ pub fn run(command: &Truth, as_json: bool) -> anyhow::Result<Ended> {
     }
     let mut said = format!(
         "{}\n\nMedians over {} models\n\n{}",
-        text(&HEADER, 4, rows.iter().map(Row::cells)),
+        table(&HEADER, 4, rows.iter().map(Row::cells)),
         subjects.len() / command.norm.choices().len(),
-        text(&SUMMARY, 3, medians(&rows))
+        table(&SUMMARY, 3, medians(&rows))
     );
     for name in command.out.iter().flat_map(|out| ["truth.json", "truth.md"].map(|name| out.join(name))) {
         said += &format!("\n\n{}", name.display());

@@ -1,6 +1,5 @@
 //! Tables of `penjing bench truth`: a row for each method on each model, and medians over models.
 
-use comfy_table::{CellAlignment, Table, presets};
 use penjing::ablation::Ablation;
 use penjing::truth::marks::Marks;
 
@@ -109,19 +108,4 @@ pub fn markdown(models: &[&str], rows: &[Row]) -> String {
         text.push('\n');
     }
     text.trim_end().to_owned() + "\n"
-}
-
-/// A table whose columns from `first` on are numbers.
-pub fn text(header: &[&str], first: usize, rows: impl IntoIterator<Item = Vec<String>>) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(header.iter().copied());
-    for row in rows {
-        table.add_row(row);
-    }
-    for column in first..header.len() {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
 }

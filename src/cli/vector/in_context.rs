@@ -1,7 +1,8 @@
 //! `penjing vector make --method function`, `task` and `contrast`: vectors of a relation that examples in a prompt show.
 
+use super::super::table::table;
 use super::make::{Make, MethodArgument};
-use super::{style, table};
+use super::style;
 use crate::cli::Ended;
 use crate::cli::progress::Progress;
 use crate::cli::term::{Usage, make_folder, print, print_json, write};

@@ -10,7 +10,7 @@ mod test;
 use super::Ended;
 use super::term::{Usage, print, print_json};
 use clap::Subcommand;
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{Table, presets};
 use penjing::inside::vectors::{self, VectorV1};
 use penjing::render::style::{Style, StyleError};
 use penjing::render::theme::Theme;
@@ -90,19 +90,4 @@ fn say(record: &VectorV1, file: &Path, as_json: bool) -> anyhow::Result<Ended> {
 fn style(theme: &str) -> anyhow::Result<Style> {
     let found = Theme::named(theme).ok_or_else(|| StyleError::Theme { name: theme.to_owned() });
     Ok(Style { theme: found.map_err(penjing::Error::from)?, ..Style::default() })
-}
-
-/// A table whose columns from `first` on are numbers.
-fn table(header: &[&str], first: usize, rows: impl IntoIterator<Item = Vec<String>>) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(header.iter().copied());
-    for row in rows {
-        table.add_row(row);
-    }
-    for column in first..header.len() {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
 }

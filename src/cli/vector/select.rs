@@ -1,7 +1,8 @@
 //! `penjing vector select`: the best difference of means among positions and layers.
 
+use super::super::table::table;
 use super::sets::{Reader, Sets};
-use super::{style, table};
+use super::style;
 use crate::cli::Ended;
 use crate::cli::inside::Watching;
 use crate::cli::progress::Progress;
