@@ -2,16 +2,17 @@
 
 use graphviz_rust::dot_structures::{EdgeTy, Graph as DotGraph, Id, Stmt, Vertex};
 use penjing::circuit::EdgeMask;
+use penjing::circuit::evidence::EdgeStability;
 use penjing::circuit::prune::prune;
 use penjing::circuit::report::Stop;
 use penjing::circuit::roles::{Found, Role};
 use penjing::circuit::select::{Rank, greedy, top_n};
 use penjing::graph::scores::Scores;
-use penjing::graph::{Dimensions, Graph, Node};
+use penjing::graph::{Dimensions, Graph, Level, Node};
 use penjing::render::figure::{Figure, FigureNode, Point, Step};
 use penjing::render::heatmap::Heatmap;
 use penjing::render::picture::Content;
-use penjing::render::scene::{Scene, Shape};
+use penjing::render::scene::{Piece, Scene, Shape};
 use penjing::render::sizes::{LABEL_SIZE, MARGIN, MILLIMETRE, text_width};
 use penjing::render::style::{Branches, Heads, Style};
 use penjing::render::theme::THEMES;
@@ -485,6 +486,65 @@ fn heatmaps_and_charts_stand_odd_numbers() {
             check_drawing(&chart::distribution(&scores, &Style::default()), 0);
         }
     }
+}
+
+#[test]
+fn scores_have_their_intervals_below_them() {
+    let drawn = small();
+    let (graph, mask, scores) = &drawn;
+    let of_edge = |edge| EdgeStability {
+        edge,
+        interval: [f64::from(scores.get(edge)) - 0.25, f64::from(scores.get(edge)) + 0.25],
+        selected: 1.0,
+    };
+    let stability: Vec<EdgeStability> = mask.edges(graph).into_iter().map(of_edge).collect();
+    let picture = |level, stability: &[EdgeStability]| {
+        render::scores::picture(graph, mask, scores, level, stability, &Style::default())
+    };
+    let bare = picture(Level::Edge, &[]);
+    let all: Vec<f32> = graph.edges().iter().map(|edge| scores.get(*edge)).collect();
+    assert_eq!(bare, chart::distribution(&all, &Style::default()));
+    let edges = picture(Level::Edge, &stability);
+    check_drawing(&edges, mask.count());
+    assert_eq!(edges.shapes[..bare.shapes.len()], bare.shapes[..]);
+    // The strongest first; an interval is as long as its bar is for a score of its length.
+    let bars: Vec<(&String, f64, f64)> = edges
+        .shapes
+        .iter()
+        .filter_map(|shape| match shape {
+            Shape::Group { name, shapes } => {
+                let bar = shapes.iter().find_map(|shape| match shape {
+                    Shape::Rectangle { width, .. } => Some(*width),
+                    _ => None,
+                });
+                let whisker = shapes.iter().find_map(|shape| match shape {
+                    Shape::Stroke { start, pieces, .. } => match pieces[..] {
+                        [Piece::Line(end)] => Some(end.x - start.x),
+                        _ => None,
+                    },
+                    _ => None,
+                });
+                Some((name, bar.unwrap(), whisker.unwrap()))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!([bars[0].0, bars[7].0], ["a2.h1->logits: +1.250", "input->m0: -0.050"]);
+    assert!(bars.iter().all(|(_, _, whisker)| (whisker / bars[0].1 - 0.5 / 1.25).abs() < 1e-6), "{bars:?}");
+    // A node once, however many edges leave it; no bar for what is no number, and a count of what has no room.
+    check_drawing(&picture(Level::Node, &stability), mask.nodes(graph).len() - 1);
+    let graph = Graph::new(Dimensions::new(2, 3));
+    let mut scores = Scores::zeros(&graph);
+    graph.edges().iter().for_each(|&edge| scores.set(edge, 0.5));
+    scores.set(graph.edges()[0], f32::NAN);
+    let odd: Vec<EdgeStability> = graph
+        .edges()
+        .iter()
+        .map(|&edge| EdgeStability { edge, interval: [f64::NAN, f64::INFINITY], selected: 0.0 })
+        .collect();
+    let scene = render::scores::picture(&graph, &EdgeMask::full(&graph), &scores, Level::Edge, &odd, &Style::default());
+    check_drawing(&scene, 40);
+    assert!(svg::draw(&scene).contains(&format!("and {} weaker edges", graph.edge_count() - 41)));
 }
 
 /// Finite, inside its paper, and with so many named cells.

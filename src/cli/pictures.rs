@@ -1,5 +1,6 @@
 //! What `discover` leaves to look at: the figure, the charts and the page of a circuit, and what is measured for them alone.
 
+use super::evidence::level_of;
 use super::long_run::command_line;
 use super::progress::Progress;
 use super::term::write;
@@ -102,8 +103,10 @@ pub fn write_all(out: &Path, work: &Work, circuit: &Circuit, scores: &Scores, se
     let random = circuit.report.as_ref().and_then(|report| report.random.as_ref()).map(|random| random.mean);
     let curve = chart::curve(&seen.stops, circuit.mask.count(), random, &style);
     write(out, "faithfulness.svg", svg::draw(&curve).as_bytes())?;
-    let all: Vec<f32> = graph.edges().iter().map(|edge| scores.get(*edge)).collect();
-    write(out, "scores.svg", svg::draw(&chart::distribution(&all, &style)).as_bytes())?;
+    let stability = circuit.report.as_ref().and_then(|report| report.stability.as_ref());
+    let stability = stability.map_or(&[][..], |stability| &stability.edges);
+    let picture = render::scores::picture(graph, &circuit.mask, scores, level_of(circuit), stability, &style);
+    write(out, "scores.svg", svg::draw(&picture).as_bytes())?;
     if let Some(example) = seen.examples.first() {
         let heads = attention::strongest(&content, &seen.cards, HEADS);
         write(out, "attention.svg", svg::draw(&attention::scene(&heads, &example.tokens, &style)).as_bytes())?;

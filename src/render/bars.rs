@@ -26,6 +26,8 @@ pub fn bars(bars: &[Bar], title: &str, value_name: &str, style: &Style) -> Scene
         .filter(|value| value.is_finite())
         .fold((0.0, 0.0), |(low, high): (f64, f64), value| (low.min(value), high.max(value)));
     let span = if high > low { high - low } else { 1.0 };
+    let digits = decimals(low.abs().max(high));
+    let number = |value: f64| format!("{value:+.digits$}");
     let wide = |words: &mut dyn Iterator<Item = String>| {
         words.map(|text| text_width(&text, sizes::SMALL_SIZE)).fold(0.0, f64::max)
     };
@@ -54,9 +56,15 @@ pub fn bars(bars: &[Bar], title: &str, value_name: &str, style: &Style) -> Scene
             },
         ];
         if let Some(ends) = bar.interval.filter(|ends| ends.iter().all(|end| end.is_finite())) {
-            let [start, end] = ends.map(|end| Point { x: x(end), y: middle });
-            let pieces = vec![Piece::Line(end)];
-            row.push(Shape::Stroke { start, pieces, colour: theme.ink, width: 0.8, dashes: None });
+            // On a border of the paper's colour, so that it is seen on the bar too.
+            for (colour, width) in [(theme.paper, 1.8), (theme.ink, 0.8)] {
+                let [start, end] = ends.map(|end| Point { x: x(end), y: middle });
+                row.push(Shape::Stroke { start, pieces: vec![Piece::Line(end)], colour, width, dashes: None });
+                for end in [start, end] {
+                    let [start, to] = [-1.9, 1.9].map(|down| Point { x: end.x, y: end.y + down });
+                    row.push(Shape::Stroke { start, pieces: vec![Piece::Line(to)], colour, width, dashes: None });
+                }
+            }
         }
         row.push(text(left + inner + 4.0, middle + 2.4, Anchor::Start, theme.ink, &number(bar.value)));
         shapes.push(Shape::Group { name: format!("{}: {}", bar.name, number(bar.value)), shapes: row });
@@ -75,8 +83,9 @@ pub fn bars(bars: &[Bar], title: &str, value_name: &str, style: &Style) -> Scene
     }
 }
 
-fn number(value: f64) -> String {
-    format!("{value:+.3}")
+/// Three significant figures of the largest, and never less than three decimals.
+fn decimals(largest: f64) -> usize {
+    if largest > 0.0 { (2 - largest.log10().floor() as i64).clamp(3, 9) as usize } else { 3 }
 }
 
 fn text(x: f64, y: f64, anchor: Anchor, colour: Colour, words: &str) -> Shape {

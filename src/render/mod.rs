@@ -24,6 +24,7 @@ pub mod raster;
 pub mod response;
 mod route;
 pub mod scene;
+pub mod scores;
 pub mod sizes;
 pub mod style;
 pub mod svg;

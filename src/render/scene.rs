@@ -142,6 +142,20 @@ impl Scene {
             ..self
         }
     }
+
+    /// With another scene below it.
+    pub fn above(self, below: Scene, apart: f64) -> Scene {
+        let top = self.height + apart;
+        let description = format!("{} {}", self.description, below.description);
+        let moved = below.shapes.into_iter().map(|shape| shape.moved(0.0, top));
+        Scene {
+            width: self.width.max(below.width),
+            height: top + below.height,
+            description,
+            shapes: self.shapes.into_iter().chain(moved).collect(),
+            ..self
+        }
+    }
 }
 
 impl Shape {
