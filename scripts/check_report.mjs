@@ -92,6 +92,17 @@ const tip = await page.evaluate(() => {
 });
 check("an edge under the pointer is named", tip.includes("->"), tip);
 
+// What the numbers support is there where it was measured.
+const measured = await page.evaluate(() => edges.some((edge) => edge.selected !== null));
+if (await page.$(".verdict")) {
+  const standings = await page.$$eval(".verdict .standing", (cells) => cells.map((cell) => cell.textContent));
+  check("every claim has its standing in words", standings.length > 0 && standings.every((words) => words.length > 0), standings);
+}
+const columns = await page.$$eval("#edge-heads th", (cells) => cells.map((cell) => cell.textContent));
+check("edges have intervals where these were measured", columns.includes("selected") === measured, columns);
+const widths = await page.$$eval("#edge-rows tr", (rows) => rows.map((row) => row.children.length));
+check("and as many cells as the head", widths.every((width) => width === columns.length));
+
 // Search, and the keyboard alone.
 await page.keyboard.press("Escape");
 await page.keyboard.press("/");

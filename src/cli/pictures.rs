@@ -1,6 +1,6 @@
 //! What `discover` leaves to look at: the figure, the charts and the page of a circuit, and what is measured for them alone.
 
-use super::evidence::level_of;
+use super::evidence::{findings, level_of};
 use super::long_run::command_line;
 use super::progress::Progress;
 use super::term::write;
@@ -117,6 +117,7 @@ pub fn write_all(out: &Path, work: &Work, circuit: &Circuit, scores: &Scores, se
         description: task.description.clone(),
         command: command_line(),
         circuit,
+        findings: circuit.report.as_ref().map_or(Vec::new(), |report| findings(circuit, report)),
         scores,
         stops: seen.stops,
         examples: seen.examples,

@@ -2,6 +2,7 @@
 
 use crate::circuit::file::Circuit;
 use crate::circuit::report::{Card, Example, Stop};
+use crate::circuit::verdict::Finding;
 use crate::graph::scores::Scores;
 use crate::graph::{Edge, Node};
 use crate::render::figure::{Figure, FigureEdge};
@@ -9,6 +10,7 @@ use crate::render::layout::{Rows, layout};
 use crate::render::picture::{Content, Detail, Picture};
 use crate::render::svg::path_of;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 
 /// Everything that goes into a report.
 pub struct Page<'a> {
@@ -18,6 +20,8 @@ pub struct Page<'a> {
     /// The exact command.
     pub command: String,
     pub circuit: &'a Circuit,
+    /// What its report supports, claim by claim; none without a report.
+    pub findings: Vec<Finding>,
     /// Scores of all edges, not only of the circuit's.
     pub scores: &'a Scores,
     /// From few edges to many; each holds all edges of those before it.
@@ -42,12 +46,29 @@ impl Page<'_> {
         let report = self.circuit.report.as_ref();
         let costs = report.map(|report| &report.minimality);
         let cost = |edge: Edge| costs?.iter().find(|cost| cost.edge == edge).map(|cost| number(cost.cost));
+        let stability = report.and_then(|report| report.stability.as_ref());
+        // [edge]: the ends of the score's interval, and the share of resamples that select it
+        let stabilities: HashMap<Edge, [Option<f64>; 3]> = stability
+            .iter()
+            .flat_map(|stability| &stability.edges)
+            .map(|of| (of.edge, [of.interval[0], of.interval[1], of.selected].map(number)))
+            .collect();
+        let stability_of = |edge: Edge| stabilities.get(&edge);
         let edges = figure.edges.iter().map(|edge| {
             let FigureEdge { from, to, branch, score, edges, .. } = edge;
             let of = edges.first().copied();
             let branch = branch.map_or(-1, |branch| branch.index() as i64);
             let score = if score.is_finite() { *score } else { 0.0 };
-            json!([from, to, branch, score, path_of(edge), of.map_or(here, first), of.and_then(cost)])
+            json!([
+                from,
+                to,
+                branch,
+                score,
+                path_of(edge),
+                of.map_or(here, first),
+                of.and_then(cost),
+                of.and_then(stability_of)
+            ])
         });
         json!({
             "width": figure.width,
@@ -143,12 +164,30 @@ impl Page<'_> {
                 ],
                 ["KL from the model".into(), format!("{:.3} nats", report.kl)],
             ]);
-            if let Some(random) = &report.random {
-                let text = format!(
-                    "faithfulness {:.3} on average, {:.3} at most, of {}",
-                    random.mean, random.max, random.circuits
-                );
-                rows.push(["random circuits of the same size".into(), text]);
+            for (name, random) in [
+                ("random circuits of the same size", &report.random),
+                ("random circuits in which every node keeps its number of edges", &report.random_of_degree),
+            ] {
+                if let Some(random) = random {
+                    let text = format!(
+                        "faithfulness {:.3} on average, {:.3} at most, of {}",
+                        random.mean, random.max, random.circuits
+                    );
+                    rows.push([name.into(), text]);
+                }
+            }
+            if let Some(stability) = &report.stability {
+                let [low, high] = stability.jaccard_range;
+                rows.extend([
+                    [
+                        "edges in common of two resamples' selections (Jaccard)".into(),
+                        format!("{:.2} [{low:.2}, {high:.2}], of {} resamples", stability.jaccard, stability.resamples),
+                    ],
+                    [
+                        "scores of one sign".into(),
+                        format!("{} of {}, by their 95 % intervals", stability.one_sign, stability.scored),
+                    ],
+                ]);
             }
         }
         rows

@@ -1,8 +1,10 @@
 //! `report.html`: one page to explore a circuit with, in one file, without a network.
 //!
 //! [`neuron`] is the page of a single neuron. [`data`] is what the page shows; `page.html`, `page.css` and `page.js` show it.
+//! The verdict of [`evidence`] is there without the script.
 
 pub mod data;
+mod evidence;
 pub mod neuron;
 pub mod result;
 
@@ -20,12 +22,15 @@ const SCRIPT: &str = include_str!("page.js");
 pub fn html(page: &Page) -> serde_json::Result<String> {
     // Inside of a script element only `<` could end it.
     let data = serde_json::to_string(&page.data())?.replace('<', "\\u003c");
-    let pairs = page.circuit.report.as_ref().map_or(0, |report| report.pairs).to_string();
+    let report = page.circuit.report.as_ref();
+    let pairs = report.map_or(0, |report| report.pairs).to_string();
     let parts = [
         ("title", escape(&page.title)),
         ("subtitle", escape(&page.subtitle)),
         ("description", escape(&page.description)),
         ("pairs", pairs),
+        ("verdict", evidence::verdict(report, &page.findings)),
+        ("templates", evidence::templates(report.and_then(|report| report.held_out.as_ref()))),
         ("command", escape(&page.command)),
         ("css", STYLE.to_owned()),
         ("data", data),

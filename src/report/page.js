@@ -8,8 +8,9 @@ const SVG = "http://www.w3.org/2000/svg";
 // ---------------------------------------------------------------- state
 
 const nodes = data.nodes;
-const edges = data.edges.map(([from, to, branch, score, path, first, cost], index) => ({
+const edges = data.edges.map(([from, to, branch, score, path, first, cost, stability], index) => ({
   index, from, to, branch, score, path: new Path2D(path), ...shapeOf(path), first, cost,
+  interval: stability ? stability.slice(0, 2) : null, selected: stability ? stability[2] : null,
   strength: data.largest > 0 ? Math.min(1, Math.abs(score) / data.largest) : 1,
 }));
 edges.sort((a, b) => a.strength - b.strength);
@@ -265,20 +266,24 @@ function point(x, y) {
     if (lit.isPointInStroke(edge.path, wx, wy)) best = edge;
   }
   lit.restore();
-  if (best) say(`${named(best)} ${signed(best.score)}`, x, y);
+  if (best) say([`${named(best)} ${signed(best.score)}`, between(best), best.selected === null ? "" : `in ${often(best)} of resamples`].filter(Boolean).join(", "), x, y);
   else tip.hidden = true;
 }
 
 function say(words, x, y) {
   tip.hidden = false;
   tip.textContent = words;
-  tip.style.left = `${Math.min(x + 12, stage.clientWidth - tip.offsetWidth - 4)}px`;
+  tip.style.left = `${Math.max(4, Math.min(x + 12, stage.clientWidth - tip.offsetWidth - 4))}px`;
   tip.style.top = `${Math.max(2, y - 26)}px`;
 }
 
 // ---------------------------------------------------------------- the card of a node
 
 const signed = (value, digits = 4) => (value === null ? "" : `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)}`);
+
+/// The 95 % interval of an edge's score and the share of resamples that select it, where they were measured.
+const between = ({ interval }) => (interval === null || interval.includes(null) ? "" : `[${interval.map((end) => signed(end)).join(", ")}]`);
+const often = ({ selected }) => (selected === null ? "" : `${(100 * selected).toFixed(0)} %`);
 
 function make(name, text, parent, className) {
   const made = document.createElement(name);
@@ -312,6 +317,10 @@ function card() {
     if (!strongest.length) continue;
     make("h3", `${heading} (${strongest.length})`, panel);
     const table = make("table", null, panel);
+    if (strongest.slice(0, 12).some((edge) => edge.selected !== null)) {
+      const row = make("tr", null, make("thead", null, table));
+      for (const [text, name] of [[end], ["score", "number"], ["95 %", "number"], ["selected", "number"]]) make("th", text, row, name);
+    }
     for (const edge of strongest.slice(0, 12)) {
       const row = make("tr", null, table);
       const other = nodes[edge[end]], cell = make("td", null, row);
@@ -319,6 +328,9 @@ function card() {
       if (end === "to" && edge.branch >= 0) make("span", ` ${BRANCHES[edge.branch]}`, cell, "faint");
       link.addEventListener("click", () => { state.chosen = null; choose(edge[end]); other.element.focus(); });
       make("td", signed(edge.score), row, `number ${edge.score < 0 ? "negative" : "positive"}`);
+      if (edge.selected === null) continue;
+      make("td", between(edge), row, "number small");
+      make("td", often(edge), row, "number small");
     }
     if (strongest.length > 12) make("p", `and ${strongest.length - 12} weaker ones`, panel, "faint");
   }
@@ -431,10 +443,14 @@ function search() {
 function edgeTable() {
   const body = byId("edge-rows");
   const circuit = edges.filter((edge) => edge.first <= data.circuit).sort((a, b) => b.strength - a.strength);
+  const stable = circuit.some((edge) => edge.selected !== null);
+  for (const text of [...(stable ? ["95 %", "selected"] : []), "cost of removal"]) make("th", text, byId("edge-heads"), "number");
+  byId("edge-words").hidden = !stable;
   for (const edge of circuit.slice(0, 300)) {
     const row = make("tr", null, body);
     make("td", named(edge), row);
     make("td", signed(edge.score), row, `number ${edge.score < 0 ? "negative" : "positive"}`);
+    if (stable) for (const text of [between(edge), often(edge)]) make("td", text, row, "number");
     make("td", edge.cost === null ? "" : signed(edge.cost, 3), row, "number");
   }
   if (circuit.length > 300) make("p", `and ${circuit.length - 300} weaker edges in circuit.json`, body.closest("div"), "faint");
