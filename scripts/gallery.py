@@ -1,8 +1,13 @@
 """Finds the circuits of all built-in tasks in the three embedded models, and writes circuits/*.json, circuits/*.svg and
 docs/gallery.md. `make gallery` builds and runs it; it takes some minutes. What the page says of a circuit comes from its file
-and from nowhere else.
+and from the `--json` of the run that found it, and from nowhere else.
+
+    python3 scripts/gallery.py [--binary FILE] [--models toy-2l,toy-4l] [--out FOLDER] [TASK ...]
+
+Fewer tasks or models need an `--out` of their own: the page holds what was asked for and nothing more.
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -10,9 +15,14 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-BINARY = ROOT / "target/release/penjing"
 MODELS = ["toy-2l", "toy-4l", "toy-6l"]
 WIDTH = 150  # millimetres
+# What `penjing` calls a standing, in a cell.
+CELLS = {"supported": "yes", "not refuted": "unrefuted", "undecided": "open", "not supported": "no", "not tested": "–"}
+# Columns of the summary and the claims that they hold.
+CLAIMS = [("equivalent", "is as good as the model"), ("complete", "is complete"), ("minimal", "is minimal"),
+          ("better than chance", "is better than chance"), ("needed", "is needed")]
+GENERAL = "holds for other templates"
 
 
 def run(*command, allowed=(0,)) -> str:
@@ -22,13 +32,43 @@ def run(*command, allowed=(0,)) -> str:
     return done.stdout
 
 
-def find(task: str, model: str) -> None:
+def find(binary: Path, task: str, model: str, circuits: Path) -> dict:
+    """Writes the circuit and its figure; gives what the run printed."""
     with tempfile.TemporaryDirectory() as name:
         # 1: the target is missed on fresh pairs, which the page says.
-        run(BINARY, "discover", task, "--model", model, "--out", name, allowed=(0, 1))
-        file = ROOT / f"circuits/{task}-{model}.json"
+        said = run(binary, "--json", "discover", task, "--model", model, "--out", name, allowed=(0, 1))
+        file = circuits / f"{task}-{model}.json"
         file.write_text((Path(name) / "circuit.json").read_text())
-        run(BINARY, "render", file, "--width", WIDTH, "--out", ROOT / "circuits")
+        run(binary, "render", file, "--width", WIDTH, "--out", circuits)
+    return json.loads(said)
+
+
+def cell(text: str) -> str:
+    """Text that stays in its cell, and is not taken for markup."""
+    for character in "\\`*_<|":
+        text = text.replace(character, "\\" + character)
+    return " ".join(text.split())
+
+
+def table(header: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [header, ["---"] * len(header), *rows]
+    return ["| " + " | ".join(line) + " |" for line in lines] + [""]
+
+
+def verdict(found: dict) -> list[str]:
+    """Warnings, and every claim with how it stands."""
+    warned = [f"**Warning:** {cell(warning)}." for warning in found["warnings"]]
+    rows = [[cell(of["claim"]), f"**{of['standing']}**" if of["standing"] == "not supported" else of["standing"], cell(of["because"])]
+            for of in found["verdict"]]
+    return [line for warning in warned for line in (warning, "")] + table(["the circuit", "verdict", "because"], rows)
+
+
+def summary(task: str, found: dict) -> list[str]:
+    """The row of a task."""
+    standing = {of["claim"]: CELLS[of["standing"]] for of in found["verdict"]}
+    stable = "–" if found["jaccard"] is None else f"{found['jaccard']:.2f}"
+    return [task, str(found["edges"]), f"{found['faithfulness']:.3f}", *(standing[claim] for _, claim in CLAIMS), stable,
+            standing[GENERAL]]
 
 
 def number(value: float) -> str:
@@ -63,6 +103,10 @@ def paragraph(circuit: dict) -> str:
     said.append(f"{len(edges)} of {circuit['graph']['edges']} edges ({100 * len(edges) / circuit['graph']['edges']:.1f} %) keep "
                 f"faithfulness {report['faithfulness']:.3f} [{low:.3f}, {high:.3f}]; random circuits of that size "
                 f"{number(report['random']['mean'])} on average, {number(report['random']['max'])} at most.")
+    if stability := report.get("stability"):
+        low, high = stability["jaccard_range"]
+        said.append(f"Selections from {stability['resamples']} resamples of its pairs share {stability['jaccard']:.2f} "
+                    f"[{low:.2f}, {high:.2f}] of their edges (Jaccard).")
     path = strongest_path(edges)
     said.append(f"Its strongest way is {' → '.join(path)}.")
     roles: dict[str, list[str]] = {}
@@ -91,23 +135,49 @@ def paragraph(circuit: dict) -> str:
 
 
 def main() -> None:
-    tasks = [task["name"] for task in json.loads(run(BINARY, "--json", "task", "list"))["tasks"]]
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help="all built-in ones by default")
+    parser.add_argument("--binary", type=lambda name: Path(name).resolve(), default=ROOT / "target/release/penjing")
+    parser.add_argument("--models", type=lambda names: names.split(","), default=MODELS)
+    parser.add_argument("--out", type=lambda name: Path(name).resolve(), default=ROOT, help="gets circuits/ and docs/gallery.md")
+    arguments = parser.parse_args()
+    binary, models, out = arguments.binary, arguments.models, arguments.out
+    if (arguments.tasks or models != MODELS) and out == ROOT:
+        parser.error("fewer tasks or models would leave a page without the others: give an --out")
+    tasks = arguments.tasks or [task["name"] for task in json.loads(run(binary, "--json", "task", "list"))["tasks"]]
+    circuits = out / "circuits"
+    circuits.mkdir(parents=True, exist_ok=True)
+    (out / "docs").mkdir(exist_ok=True)
+    sections: list[str] = []
+    rows: dict[str, list[list[str]]] = {model: [] for model in models}
+    for task in tasks:
+        shown = json.loads(run(binary, "--json", "task", "show", task))
+        sections += [f"## {shown['title']}", "", shown["description"], ""]
+        for model in models:
+            found = find(binary, task, model, circuits)
+            circuit = json.loads((circuits / f"{task}-{model}.json").read_text())
+            rows[model].append(summary(f"[{task}](#{task}-in-{model})", found))
+            sections += [f"### {task} in {model}", "", paragraph(circuit), "", *verdict(found),
+                         f"![The circuit of {task} in {model}](../circuits/{task}-{model}.svg)", ""]
+            print(f"{task} {model}: {len(circuit['edges'])} edges, {circuit['report']['faithfulness']:.3f}", flush=True)
     lines = ["# Gallery", "",
              "The circuits of all built-in tasks in the embedded models, found by `penjing discover TASK --model MODEL` with "
              "everything as it is by default (`eap-ig`, faithfulness 0.9 under counterfactual ablation), and what was measured of "
              "them on held-out pairs. `make gallery` makes this page, its figures and the files in `circuits/`. "
              "[figures.md](figures.md) says what the figures and the roles mean. A role is what a node was measured to do on these "
-             "prompts; it is no proof that the circuit works by it.", ""]
-    for task in tasks:
-        shown = json.loads(run(BINARY, "--json", "task", "show", task))
-        lines += [f"## {shown['title']}", "", shown["description"], ""]
-        for model in MODELS:
-            find(task, model)
-            circuit = json.loads((ROOT / f"circuits/{task}-{model}.json").read_text())
-            lines += [f"### {task} in {model}", "", paragraph(circuit), "",
-                      f"![The circuit of {task} in {model}](../circuits/{task}-{model}.svg)", ""]
-            print(f"{task} {model}: {len(circuit['edges'])} edges, {circuit['report']['faithfulness']:.3f}", flush=True)
-    (ROOT / "docs/gallery.md").write_text("\n".join(lines))
+             "prompts; it is no proof that the circuit works by it.", "",
+             "## Summary", "",
+             "- **yes**: the opposite was rejected, or the numbers reach what was asked.",
+             "- **unrefuted**: a test that could have rejected the claim did not.",
+             "- **open**: the numbers leave it undecided.",
+             "- **no**: it was rejected, its opposite was not, or the numbers do not reach what was asked.",
+             "- **–**: not tested.", "",
+             "Stable is the mean Jaccard index of the selections from two resamples of the pairs; from 0.8 on it is called stable. The "
+             "tests are those of Shi et al., arXiv:2410.13032, and their reasons stand in the table of each circuit.", ""]
+    header = ["task", "edges", "faithfulness", *(name for name, _ in CLAIMS), "stable", "other templates"]
+    for model in models:
+        lines += [f"### {model}", "", *table(header, rows[model])]
+    (out / "docs/gallery.md").write_text("\n".join(lines + sections))
 
 
 if __name__ == "__main__":
