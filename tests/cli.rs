@@ -702,3 +702,13 @@ fn neurons_are_observed_over_texts_and_tasks() {
         refuses(&folder, &[&["observe"], arguments].concat(), &[says, "hint: "]);
     }
 }
+
+#[test]
+fn methods_are_listed_for_readers_and_for_programs() {
+    let folder = tempdir().unwrap();
+    let listed = command::json(&folder, &["score", "--list"]);
+    let names: Vec<&str> =
+        listed["methods"].as_array().unwrap().iter().map(|method| method["name"].as_str().unwrap()).collect();
+    assert_eq!(names, penjing::score::METHODS.map(|listing| listing.name));
+    refuses(&folder, &["score", "ioi", "--list"], &["--list", "cannot be used"]);
+}
