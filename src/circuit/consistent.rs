@@ -11,34 +11,18 @@
 
 use super::EdgeMask;
 use super::select::{Rank, SelectError, check_size};
-use crate::graph::Graph;
+use crate::graph::{Edge, Graph};
 use crate::graph::scores::Scores;
-use crate::statistics::interval::{LEVEL, interval};
-use crate::statistics::resample::resampled_means;
-use ndarray::{ArrayView2, s};
+use crate::statistics::means::intervals_of_means;
+use ndarray::ArrayView2;
 use std::cmp::Reverse;
-
-/// Edges whose means are resampled at once: their memory is that of `resamples · EDGES_AT_ONCE` numbers.
-const EDGES_AT_ONCE: usize = 4096;
 
 /// The edges whose mean has one sign in the 95 % interval over resampled pairs, from the scores of every pair, `[pair, edge]`,
 /// edges in the graph's order. None for fewer than two pairs.
 pub fn consistent(graph: &Graph, per_pair: ArrayView2<f32>, resamples: usize, seed: u64) -> EdgeMask {
-    let mut mask = EdgeMask::empty(graph);
-    for (chunk, edges) in graph.edges().chunks(EDGES_AT_ONCE).enumerate() {
-        let first = chunk * EDGES_AT_ONCE;
-        let of_chunk = per_pair.slice(s![.., first..first + edges.len()]); // [pair, edge]
-        // The same seed draws the same pairs for every chunk.
-        let means = resampled_means(of_chunk, resamples, seed); // [resample, edge]
-        for (&edge, means) in edges.iter().zip(means.columns()) {
-            let means = means.iter().map(|&mean| f64::from(mean)).collect();
-            let [low, high] = interval(means, per_pair.nrows(), LEVEL);
-            if low > 0.0 || high < 0.0 {
-                mask.insert(edge);
-            }
-        }
-    }
-    mask
+    let intervals = intervals_of_means(per_pair, resamples, seed);
+    let of_one_sign = |(edge, [low, high]): (&Edge, [f64; 2])| (low > 0.0 || high < 0.0).then_some(*edge);
+    EdgeMask::of(graph, graph.edges().iter().zip(intervals).filter_map(of_one_sign))
 }
 
 /// The scores of some edges. The others get none: they are no number, which no threshold takes and every ranking puts last.
