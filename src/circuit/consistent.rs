@@ -11,8 +11,8 @@
 
 use super::EdgeMask;
 use super::select::{Rank, SelectError, check_size};
-use crate::graph::{Edge, Graph};
 use crate::graph::scores::Scores;
+use crate::graph::{Edge, Graph};
 use crate::statistics::means::intervals_of_means;
 use ndarray::ArrayView2;
 use std::cmp::Reverse;
@@ -96,19 +96,6 @@ mod tests {
         check(&|_| 0.0, false);
         let one_pair = Array2::ones((1, graph.edge_count()));
         assert_eq!(consistent(&graph, one_pair.view(), 200, 0).count(), 0);
-    }
-
-    #[test]
-    fn chunks_of_edges_draw_the_same_pairs() {
-        let graph = Graph::new(Dimensions::new(6, 9));
-        assert!(graph.edge_count() > EDGES_AT_ONCE);
-        // Every edge has the scores of the first, so all stay or none does.
-        for offset in [-0.4f32, 0.0, 0.4] {
-            let of_pair = |pair: usize| (pair as f32 * 0.7).sin() + offset;
-            let per_pair = Array2::from_shape_fn((24, graph.edge_count()), |(pair, _)| of_pair(pair));
-            let kept = consistent(&graph, per_pair.view(), 50, 1).count();
-            assert_eq!(kept, if offset == 0.0 { 0 } else { graph.edge_count() });
-        }
     }
 
     #[test]

@@ -48,8 +48,11 @@ pub const ASKED: f64 = 0.9;
 
 /// The findings, from what it does to how sure it is. `asked`: the faithfulness that it was selected for, if any.
 pub fn verdict(report: &Report, level: Level, asked: Option<f64>) -> Vec<Finding> {
-    let part = level.name();
-    let parts = level.plural();
+    let (part, parts) = match level {
+        Level::Edge => ("edge", "edges"),
+        Level::Node => ("node", "nodes"),
+        Level::Neuron => ("unit", "units"),
+    };
     vec![
         faithful(report, asked.unwrap_or(ASKED)),
         of_test(report, "is as good as the model", Hypothesis::Equivalence, |test| {
@@ -59,7 +62,7 @@ pub fn verdict(report: &Report, level: Level, asked: Option<f64>) -> Vec<Finding
             let tie = if test.holds() { "says nothing about" } else { "still tells" };
             format!(
                 "what is left without it has faithfulness {:.3} and {tie} how sure the model is{}",
-                report.completeness,
+                rounded(report.completeness),
                 p_value(test)
             )
         }),
@@ -115,6 +118,11 @@ fn of_test(report: &Report, claim: &'static str, hypothesis: Hypothesis, words: 
         false => Standing::NotSupported,
     };
     Finding { claim, standing, words: words(test) }
+}
+
+/// To three digits, with no minus before nothing.
+fn rounded(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3 + 0.0
 }
 
 fn p_value(test: &Test) -> String {
