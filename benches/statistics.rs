@@ -22,7 +22,7 @@ const PAIRS: usize = 64;
 /// The edges that are ranked first: about 5 %.
 const SHARE: f64 = 0.05;
 /// For the ratios.
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 5;
 
 struct Ready {
     loaded: Loaded,
