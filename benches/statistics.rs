@@ -81,13 +81,14 @@ fn median(mut work: impl FnMut()) -> f64 {
 fn command(name: &str) -> Option<(f64, serde_json::Value)> {
     let folder = tempfile::tempdir().ok()?;
     let start = Instant::now();
-    let status = Command::new(env!("CARGO_BIN_EXE_penjing"))
+    Command::new(env!("CARGO_BIN_EXE_penjing"))
         .args([name, "ioi", "--model", "toy-6l", "--out"])
         .arg(folder.path())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .status();
-    status.ok()?.success().then_some(())?;
+        .status()
+        .ok()?;
+    // A circuit that misses its target on fresh pairs ends with 1, and its files are there.
     let seconds = start.elapsed().as_secs_f64();
     let record: serde_json::Value =
         serde_json::from_slice(&std::fs::read(folder.path().join("run.json")).ok()?).ok()?;
