@@ -109,7 +109,9 @@ fn statistics(criterion: &mut Criterion) {
 
     let plain = median(|| drop(black_box(ready.score(false))));
     let kept = median(|| drop(black_box(ready.score(true))));
-    let stability = median(|| drop(black_box(ready.stability(&per_pair))));
+    let stability = median(|| {
+        black_box(ready.stability(&per_pair));
+    });
     let intervals = median(|| drop(black_box(intervals())));
     println!("{} edges, {PAIRS} pairs, {RESAMPLES} resamples, medians of {ROUNDS}", ready.graph.edge_count());
     println!(

@@ -123,6 +123,9 @@ pub struct Row {
     pub with_base: Vec<f64>,
 }
 
+/// What could not be compared, and why.
+pub type LeftOut = (Changed, String);
+
 /// What was measured.
 pub struct Measured {
     /// Ranked edges, before pruning.
@@ -133,8 +136,7 @@ pub struct Measured {
     pub core: EdgeMask,
     /// The mean share of pairs that two seeds have in common.
     pub same_pairs: Option<f64>,
-    /// What could not be compared, and why.
-    pub left_out: Vec<(Changed, String)>,
+    pub left_out: Vec<LeftOut>,
 }
 
 pub fn run(command: &Stability, as_json: bool) -> anyhow::Result<Ended> {
@@ -263,7 +265,7 @@ impl Stability {
         methods: &[Method],
         task: &Task,
         runs: &mut Runs,
-    ) -> anyhow::Result<(Vec<Group>, Vec<(Changed, String)>)> {
+    ) -> anyhow::Result<(Vec<Group>, Vec<LeftOut>)> {
         let mut left_out = Vec::new();
         let last = self.subject.seed.checked_add(self.seeds as u64 - 1).ok_or_else(|| Usage {
             message: format!("there are no {} seeds from {} on", self.seeds, self.subject.seed),
