@@ -26,6 +26,7 @@ use penjing::eval::{Evidence, evidence};
 use penjing::graph::Level;
 use penjing::graph::scores::Scores;
 use penjing::score::{Method, Problem};
+use penjing::statistics::means::intervals_of_means;
 use penjing::statistics::resample::RESAMPLES;
 use penjing::task::Split;
 use serde_json::json;
@@ -315,7 +316,14 @@ fn find(command: &Discover) -> anyhow::Result<Found> {
     drop(fresh);
     let report_seconds = report_start.elapsed().as_secs_f64();
 
-    let scores_text = scores_file::to_json(&problem.table(), &scores, &provenance).map_err(penjing::Error::from)?;
+    let scores_text = match &state.per_pair {
+        None => scores_file::to_json(&problem.table(), &scores, &provenance),
+        Some(per_pair) => {
+            let intervals = intervals_of_means(per_pair.view(), RESAMPLES, subject.seed);
+            scores_file::to_json_with_intervals(&problem.table(), &scores, &intervals, &provenance)
+        }
+    }
+    .map_err(penjing::Error::from)?;
     provenance.selection =
         Some(command.selection(&method, goal, selected.ranked, consistent.map(|edges| edges.count())));
     let circuit = Circuit {
