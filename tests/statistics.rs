@@ -1,5 +1,7 @@
 //! What is said about chance: scores of every pair, intervals that hold what they say, tests that reject as often as they may.
 
+#![cfg(feature = "torch")]
+
 mod fixtures;
 
 use fixtures::with_each_in;
