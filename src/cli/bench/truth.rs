@@ -27,7 +27,7 @@ pub struct Truth {
     /// Methods (default: all that score edges)
     #[arg(long, value_name = "METHOD")]
     method: Vec<String>,
-    /// What ablated parts carry (default: counterfactual, zero and mean)
+    /// What ablated parts carry (default: all that penjing knows, in turn)
     #[arg(long, value_name = "ABLATION", value_parser = ablation_parser())]
     ablation: Vec<Ablation>,
     /// How many prompt pairs to score on
@@ -170,10 +170,8 @@ impl Truth {
     }
 
     fn ablations(&self) -> Vec<Ablation> {
-        match self.ablation.is_empty() {
-            true => vec![Ablation::Counterfactual, Ablation::Zero, Ablation::Mean],
-            false => Ablation::ALL.into_iter().filter(|ablation| self.ablation.contains(ablation)).collect(),
-        }
+        let asked = |ablation: &Ablation| self.ablation.is_empty() || self.ablation.contains(ablation);
+        Ablation::ALL.into_iter().filter(asked).collect()
     }
 
     /// Methods and ablations that go together.
