@@ -712,3 +712,18 @@ fn methods_are_listed_for_readers_and_for_programs() {
     assert_eq!(names, penjing::score::METHODS.map(|listing| listing.name));
     refuses(&folder, &["score", "ioi", "--list"], &["--list", "cannot be used"]);
 }
+
+#[test]
+fn a_single_pair_has_no_interval() {
+    let folder = tempdir().unwrap();
+    let one = ["--pairs", "8", "--evidence-pairs", "1", "--random-circuits", "1", "--edges", "8", "--out", "run"];
+    let output =
+        penjing(&folder).args([&["discover", "ioi", "--model", "toy-2l"][..], &one].concat()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("(no interval)") && text.contains("too few pairs"), "{text}");
+    for file in ["report.html", "faithfulness.svg", "scores.svg", "circuit.json"] {
+        let written = std::fs::read_to_string(folder.path().join("run").join(file)).unwrap();
+        assert!(!written.contains("[NaN") && !written.contains("NaN]"), "{file}");
+    }
+}

@@ -218,7 +218,10 @@ fn a_verdict_says_what_was_not_tested_and_what_the_numbers_leave_open() {
     assert!(untested[1..].iter().all(|&standing| standing == Standing::NotTested));
     assert_eq!(standings(&sound(), Some(0.95))[0], Standing::Undecided);
     assert_eq!(standings(&sound(), Some(0.98))[0], Standing::NotSupported);
-    assert_eq!(standings(&Report { faithfulness_interval: [f64::NAN; 2], ..sound() }, None)[0], Standing::NotTested);
+    let of_one_pair = Report { pairs: 1, faithfulness_interval: [f64::NAN; 2], ..sound() };
+    let first = &verdict(&of_one_pair, Level::Edge, None)[0];
+    assert_eq!(first.standing, Standing::NotTested);
+    assert!(first.words.contains("0.950 (no interval)") && first.words.contains("1 fresh pair;"), "{}", first.words);
     let against_random = |count, of, p| {
         let test = Test { hypothesis: Hypothesis::Sufficiency, count, of, p, p_adjusted: p };
         standings(&Report { tests: vec![test], ..sound() }, None)[4]

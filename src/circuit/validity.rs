@@ -71,7 +71,8 @@ impl fmt::Display for Warning {
             ),
             Warning::FewPairs { pairs } => write!(
                 f,
-                "{pairs} pairs are too few for intervals of 95 %: they hold the true value less often than that; take {FEWEST_PAIRS} or more"
+                "there are too few pairs for intervals of 95 % ({pairs}): these hold the true value less often than that; take {FEWEST_PAIRS} \
+                 or more"
             ),
         }
     }

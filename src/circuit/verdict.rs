@@ -92,8 +92,10 @@ fn faithful(report: &Report, asked: f64) -> Finding {
         () => Standing::Undecided,
     };
     let words = format!(
-        "{:.3} [{low:.3}, {high:.3}] of the model's effect on {} fresh pairs; {asked} was asked for",
-        report.faithfulness, report.pairs
+        "{} of the model's effect on {} fresh {}; {asked} was asked for",
+        with_interval(report.faithfulness, report.faithfulness_interval),
+        report.pairs,
+        if report.pairs == 1 { "pair" } else { "pairs" }
     );
     Finding { claim: "is faithful", standing, words }
 }
@@ -118,6 +120,14 @@ fn of_test(report: &Report, claim: &'static str, hypothesis: Hypothesis, words: 
         false => Standing::NotSupported,
     };
     Finding { claim, standing, words: words(test) }
+}
+
+/// A number and its interval, or that there is none.
+pub fn with_interval(number: f64, [low, high]: [f64; 2]) -> String {
+    match low.is_nan() {
+        true => format!("{number:.3} (no interval)"),
+        false => format!("{number:.3} [{low:.3}, {high:.3}]"),
+    }
 }
 
 /// To three digits, with no minus before nothing.
@@ -166,8 +176,9 @@ fn general(report: &Report, asked: f64) -> Finding {
         format!("; {:.3} on {:?}, the worst of {}", worst.faithfulness, worst.name, held_out.templates.len())
     });
     let words = format!(
-        "{:.3} [{low:.3}, {high:.3}] where it was chosen without a pair's own template, {:.3} with it{worst}",
-        held_out.faithfulness, held_out.faithfulness_of_all
+        "{} where it was chosen without a pair's own template, {:.3} with it{worst}",
+        with_interval(held_out.faithfulness, held_out.interval),
+        held_out.faithfulness_of_all
     );
     Finding { claim, standing, words }
 }

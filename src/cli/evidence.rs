@@ -7,7 +7,7 @@ use penjing::circuit::evidence_file::HeldOutV1;
 use penjing::circuit::file::Circuit;
 use penjing::circuit::report::{EdgeCost, NodeCost, RandomBaseline, Report};
 use penjing::circuit::validity::warnings;
-use penjing::circuit::verdict::{Finding, verdict};
+use penjing::circuit::verdict::{Finding, verdict, with_interval};
 use penjing::graph::{Level, Source};
 use penjing::score::acdc;
 use serde_json::{Value, json};
@@ -93,7 +93,6 @@ pub fn table(circuit: &Circuit, report: &Report) -> String {
     let share = 100.0 * mask.count() as f64 / graph.edge_count() as f64;
     let mut numbers = Table::new();
     numbers.load_style(presets::NOTHING);
-    let [low, high] = report.faithfulness_interval;
     let mut row = |name: &str, value: String| {
         numbers.add_row([name.to_owned(), value]);
     };
@@ -110,7 +109,7 @@ pub fn table(circuit: &Circuit, report: &Report) -> String {
         ),
     );
     row("ablation", provenance.ablation.clone());
-    row("faithfulness", format!("{:.3}  [{low:.3}, {high:.3}]", report.faithfulness));
+    row("faithfulness", with_interval(report.faithfulness, report.faithfulness_interval));
     row(
         "completeness",
         format!("{:.3}  (faithfulness of all other {})", report.completeness, level_of(circuit).plural()),

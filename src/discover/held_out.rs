@@ -61,6 +61,9 @@ pub fn leave_one_out<S: Fn(&Scores) -> Result<EdgeMask, SelectError> + Sync>(
         });
         pooled.extend(of_template);
     }
+    if pooled.is_empty() {
+        return Ok(None);
+    }
     let (faithfulness, interval, faithfulness_of_all) = measured(&pooled, seed);
     Ok(Some(HeldOut { pairs: pooled.len(), faithfulness, interval, faithfulness_of_all, templates }))
 }

@@ -2,7 +2,7 @@
 
 use crate::circuit::file::Circuit;
 use crate::circuit::report::{Card, Example, Stop};
-use crate::circuit::verdict::Finding;
+use crate::circuit::verdict::{Finding, with_interval};
 use crate::graph::scores::Scores;
 use crate::graph::{Edge, Node};
 use crate::render::figure::{Figure, FigureEdge};
@@ -144,9 +144,8 @@ impl Page<'_> {
             ["nodes".into(), mask.nodes(graph).len().to_string()],
         ];
         if let Some(report) = report {
-            let [low, high] = report.faithfulness_interval;
             rows.extend([
-                ["faithfulness".into(), format!("{:.3} [{low:.3}, {high:.3}]", report.faithfulness)],
+                ["faithfulness".into(), with_interval(report.faithfulness, report.faithfulness_interval)],
                 ["completeness (faithfulness of all the rest)".into(), format!("{:.3}", report.completeness)],
                 [
                     report.metric.clone(),

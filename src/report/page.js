@@ -380,11 +380,14 @@ function patterns(panel, all) {
 
 // ---------------------------------------------------------------- slider, search, tables
 
+/// Whether a size has an interval: a single pair gives none.
+const certain = (stop) => !stop.interval.includes(null);
+
 function slide() {
   const stop = data.stops[state.stop];
-  const [low, high] = stop.interval;
   const place = state.stop === data.circuit ? ", the circuit found" : "";
-  byId("says").textContent = `${stop.edges} edges: faithfulness ${stop.faithfulness.toFixed(3)} [${low.toFixed(3)}, ${high.toFixed(3)}]${place}`;
+  const interval = certain(stop) ? ` [${stop.interval.map((end) => end.toFixed(3)).join(", ")}]` : "";
+  byId("says").textContent = `${stop.edges} edges: faithfulness ${stop.faithfulness.toFixed(3)}${interval}${place}`;
   byId("size").setAttribute("aria-valuetext", byId("says").textContent);
   stage.dataset.edges = edges.filter(shown).length;
   nodes.forEach((node, index) => node.element.setAttribute("aria-label", spoken(index)));
@@ -401,16 +404,15 @@ function curve() {
   const log = (edges) => Math.log(Math.max(1, edges));
   const most = log(data.stops[data.stops.length - 1].edges), least = log(data.stops[0].edges);
   const x = (edges) => left + ((w - left - 14) * (log(edges) - least)) / Math.max(1e-9, most - least);
-  const values = data.stops.flatMap((stop) => [stop.faithfulness, ...stop.interval]);
+  const values = data.stops.flatMap((stop) => [stop.faithfulness, ...(certain(stop) ? stop.interval : [])]);
   const low = Math.min(0, ...values), high = Math.max(1, ...values);
   const y = (value) => 10 + ((h - bottom - 10) * (high - value)) / (high - low);
   for (const value of [0, 0.5, 1]) {
     element("path", { class: "axis", d: `M${left} ${y(value)}H${w - 14}` }, svg);
     element("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, svg).textContent = value;
   }
-  const forth = data.stops.map((stop) => `${x(stop.edges)} ${y(stop.interval[1])}`);
-  const back = data.stops.map((stop) => `${x(stop.edges)} ${y(stop.interval[0])}`).reverse();
-  element("path", { class: "band", d: `M${[...forth, ...back].join("L")}Z` }, svg);
+  const [back, forth] = [0, 1].map((end) => data.stops.filter(certain).map((stop) => `${x(stop.edges)} ${y(stop.interval[end])}`));
+  if (forth.length > 0) element("path", { class: "band", d: `M${[...forth, ...back.reverse()].join("L")}Z` }, svg);
   element("path", { class: "line", d: `M${data.stops.map((stop) => `${x(stop.edges)} ${y(stop.faithfulness)}`).join("L")}` }, svg);
   if (data.random !== null) {
     element("path", { class: "chance", d: `M${left} ${y(data.random)}H${w - 14}` }, svg);
