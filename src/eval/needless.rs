@@ -68,7 +68,8 @@ mod tests {
             assert_eq!(&prune(&graph, mask), mask);
             assert!(!more[..index].contains(mask));
         }
-        assert_eq!(more[..2], with_one_more(&graph, Level::Edge, &circuit, 2, 3));
+        let two = with_one_more(&graph, Level::Edge, &circuit, 2, 3);
+        assert_eq!((two.len(), &two), (2, &with_one_more(&graph, Level::Edge, &circuit, 2, 3)));
         let chosen = of_nodes(&graph, &[Source(1), Source(5)]);
         let more = with_one_more(&graph, Level::Node, &chosen, 3, 0);
         assert_eq!(more.len(), 3);
