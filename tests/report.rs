@@ -161,7 +161,8 @@ fn a_page_shows_what_the_numbers_support() {
     ];
     assert!(rows.is_sorted() && at("Warning:</strong> faithfulness is 1.200, above 1:") < rows[0]);
     assert!(
-        at("Warning:</strong> 20 pairs are too few") < rows[0] && rows[5] < at("<h2>Faithfulness against size</h2>")
+        at("Warning:</strong> there are too few pairs for intervals of 95 % (20)") < rows[0]
+            && rows[5] < at("<h2>Faithfulness against size</h2>")
     );
     // Names of templates are text.
     at(
