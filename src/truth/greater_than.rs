@@ -1,6 +1,8 @@
 //! Greater-than: a year, and every later one.
 //!
-//!     ^ _ 07 _ to  →  08, 09, .. 11
+//! ```text
+//! ^ _ 07 _ to  →  08, 09, .. 11
+//! ```
 //!
 //! Two heads (layers 0 and 1) look for the year and move it to the end as a number, each half of it; an MLP (layer 1) turns the
 //! number into all larger years, those far above it more than the next ones (Hanna et al., arXiv:2305.00586).

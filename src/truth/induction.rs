@@ -1,6 +1,8 @@
 //! Induction: a random sequence, the end of a repetition of it, and what comes next.
 //!
-//!     ^ E A B F C D G  E A  →  B
+//! ```text
+//! ^ E A B F C D G  E A  →  B
+//! ```
 //!
 //! A previous-token head (layer 0) writes at each token which one stands before it; an induction head (layer 1) looks for the
 //! token whose predecessor is the present one and copies it (Elhage et al., 2021; Olsson et al., arXiv:2209.11895).

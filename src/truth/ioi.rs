@@ -1,6 +1,8 @@
 //! Indirect object identification: which of two names is not said twice.
 //!
-//!     ^ B and A went _ B gave _ to  →  A
+//! ```text
+//! ^ B and A went _ B gave _ to  →  A
+//! ```
 //!
 //! Two duplicate-token heads (layer 0) weigh tokens equal to the present one against the beginning: the beginning has half the
 //! weight where there is only the token itself, a third where there is one more, all where there is none. Two S-inhibition

@@ -1,6 +1,8 @@
 //! Proportion: how many eighths of the tokens are an x.
 //!
-//!     ^ x a x b a x c a  →  3
+//! ```text
+//! ^ x a x b a x c a  →  3
+//! ```
 //!
 //! Tracr's `frac_prevs` (Lindner et al., arXiv:2301.05062): a head attends to all positions alike and gives the share of x
 //! (layer 0), which the logits read in two ways: by itself, as 2 b s − b² for the answer b, largest at the b nearest to the

@@ -1,6 +1,8 @@
 //! Reversal: the i-th token of a sequence read from its end.
 //!
-//!     ^ E A B F _ _ 2  →  B
+//! ```text
+//! ^ E A B F _ _ 2  →  B
+//! ```
 //!
 //! As Tracr compiles it (Lindner et al., arXiv:2301.05062): a head attends to all positions alike, which gives the number of
 //! tokens (layer 0); an MLP makes it a category, in steps; an MLP makes of it and of i the target's position (layer 1); a head
