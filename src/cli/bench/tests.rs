@@ -43,6 +43,10 @@ pub fn run(command: &Tests, as_json: bool) -> anyhow::Result<Ended> {
         let message = format!("{repetitions} repetitions with {pairs} pairs measure nothing");
         return Err(Usage { message, hint: "take 20 and 50, or more".into() }.into());
     }
+    if random_circuits == 0 {
+        let message = "--random-circuits 0 leaves three of the tests nothing to compare with".to_owned();
+        return Err(Usage { message, hint: "take 100, or 44 and more".into() }.into());
+    }
     tch::set_num_threads(1);
     let asked: Vec<&str> = match command.model.is_empty() {
         true => NAMES.to_vec(),
